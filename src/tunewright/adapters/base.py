@@ -1,0 +1,128 @@
+"""The Adapter protocol: which parameters exist and are trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tunewright.catalog import Method
+from tunewright.errors import BadInput
+
+
+class Adapter(Method):
+    """A specification of what is trained; `attach` puts it on a model."""
+
+    kind: ClassVar[str] = "adapter"
+
+    def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> Attached:
+        """Changes `model` in place so that exactly the declared parameters require gradients.
+
+        `supplies` answers the adapter's `needs`. Raises `BadInput` when no layer matches, or too few.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """One layer's update W + scale * B @ A: `down` A [rank, in], `up` B [out, rank], and alpha as PEFT counts it."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+
+@dataclass(frozen=True)
+class LoraExport:
+    """An adapter as low-rank pairs by layer name, and whole tensors of modules that were trained entirely."""
+
+    pairs: Mapping[str, LoraPair]
+    whole: Mapping[str, Tensor]
+    rank_stabilized: bool
+    transposed: bool
+    dropout: float
+
+
+class Attached(ABC):
+    """An adapter on a model: holds the tensors; made by `Adapter.attach`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @abstractmethod
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by a name that is stable across processes and loads."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Gives the model back as it was before `attach`, bit for bit."""
+
+    @abstractmethod
+    def disabled(self) -> Any:
+        """A context in which the model computes as before `attach` (the reference policy)."""
+
+    def merge(self) -> None:
+        """Folds the update into the model's own weights; `unmerge` takes it out again bit for bit."""
+        raise BadInput(f"{type(self).__name__} cannot be merged into the weights")
+
+    def unmerge(self) -> None:
+        """Restores the weights as they were before `merge`, bit for bit."""
+        raise BadInput(f"{type(self).__name__} cannot be merged into the weights")
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained tensors, detached; with `load_state` on a fresh attach they give equal outputs."""
+        return {name: parameter.detach() for name, parameter in self.trained().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a `state` into the trained parameters.
+
+        Raises `BadInput` when names or shapes differ.
+        """
+        trained = self.trained()
+        differing = sorted(set(trained) ^ set(state))
+        if differing:
+            raise BadInput(
+                "the saved adapter does not fit this model and adapter",
+                found=f"{len(state)} tensors, '{differing[0]}' on one side only",
+                expected=f"{len(trained)} tensors",
+            )
+        for name, parameter in trained.items():
+            if parameter.shape != state[name].shape:
+                raise BadInput(
+                    "the saved adapter does not fit this model and adapter",
+                    field=name,
+                    found=tuple(state[name].shape),
+                    expected=str(tuple(parameter.shape)),
+                )
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(state[name])
+
+    def as_lora(self) -> LoraExport | None:
+        """The update as low-rank pairs where it is exactly that, else None."""
+        return None
+
+    def penalty(self) -> Tensor | None:
+        """A term the adapter adds to the loss of every micro-batch (already averaged), or None."""
+        return None
+
+    def after_step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The adapter's reaction to optimizer step `step`; may move or drop the optimizer state of its parameters."""
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """A context in which no parameter of `model` requires gradients; flags are put back afterwards."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

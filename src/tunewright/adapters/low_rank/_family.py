@@ -1,0 +1,146 @@
+"""What the low-rank adapters share: choosing layers, putting the low-rank layer on them, taking it off, exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from tunewright.adapters._whole import WholeParameters, parameters_of
+from tunewright.adapters.base import Adapter, Attached, LoraExport, LoraPair
+from tunewright.adapters.low_rank._layer import LowRankLayer
+from tunewright.catalog import option
+from tunewright.errors import BadInput
+from tunewright.models.layers import ALL_LINEAR, matches, shape_of, targets
+
+
+class LowRank(Adapter):
+    """Adds a trained update of low rank to chosen linear layers; a family member says how A and B begin."""
+
+    rank: int = option(16, "Rank r of the update.", changes="parameters", to=4, ge=1)
+    alpha: float = option(
+        16.0, "Numerator of the update's scale: alpha / r, or alpha / sqrt(r).", changes="loss", to=64.0, gt=0
+    )
+    dropout: float = option(
+        0.0, "Share of the update's inputs set to zero while training.", changes="loss", to=0.5, ge=0, lt=1
+    )
+    target_modules: str | tuple[str, ...] = option(
+        ALL_LINEAR,
+        "'all-linear' (every linear layer of the body), or names, path endings or globs of layers.",
+        changes="parameters",
+        to=["down_proj"],
+    )
+    rank_stabilized: bool = option(False, "Scale by alpha / sqrt(r) instead of alpha / r.", changes="loss", to=True)
+    ranks: dict[str, int] = option(
+        {}, "Rank of layers that match a pattern, as {down_proj: 4}.", changes="parameters", to={"down_proj": 2}
+    )
+    train_modules: tuple[str, ...] = option(
+        (), "Modules trained entirely besides: embeddings, head, norms.", changes="parameters", to=["norm"]
+    )
+
+    def start(self, layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+        """First values of A [rank, in] and B [out, rank]; may change the layer's weight."""
+        raise NotImplementedError
+
+    def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> AttachedLowRank:
+        model.requires_grad_(False)
+        chosen = targets(model, self.target_modules)
+        for pattern in self.ranks:
+            if not any(matches(name, pattern) for name in chosen):
+                raise BadInput(f"no target layer matches '{pattern}'", field="ranks")
+        plan = {name: self._rank_of(name, layer) for name, layer in chosen.items()}
+        whole = WholeParameters(model, parameters_of(model, self.train_modules)) if self.train_modules else None
+        layers: dict[str, LowRankLayer] = {}
+        for name, layer in chosen.items():
+            scale = self.alpha / (plan[name] ** 0.5 if self.rank_stabilized else plan[name])
+            down, up = self.start(layer, plan[name], scale)
+            device = layer.weight.device
+            layers[name] = LowRankLayer(layer, down.to(device), up.to(device), scale, self.dropout)  # type: ignore[arg-type]
+            _put(model, name, layers[name])
+        return AttachedLowRank(model, self, layers, whole)
+
+    def _rank_of(self, name: str, layer: nn.Module) -> int:
+        rank = next((r for pattern, r in self.ranks.items() if matches(name, pattern)), self.rank)
+        if rank > min(shape_of(layer)):
+            raise BadInput(
+                f"layer '{name}' is {shape_of(layer)[0]} x {shape_of(layer)[1]}",
+                field="adapter.rank",
+                found=rank,
+                expected=f"a rank of at most {min(shape_of(layer))}",
+                hint="Lower the rank, or set it for this layer under 'ranks'.",
+            )
+        return rank
+
+
+class AttachedLowRank(Attached):
+    """Low-rank layers in place of a model's linear layers."""
+
+    def __init__(
+        self, model: nn.Module, method: LowRank, layers: dict[str, LowRankLayer], whole: WholeParameters | None
+    ) -> None:
+        super().__init__(model)
+        self.method, self.layers, self.whole = method, layers, whole
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        pairs = {
+            f"{name}.{part}": parameter
+            for name, layer in self.layers.items()
+            for part, parameter in (("down", layer.down), ("up", layer.up))
+        }
+        return pairs | (self.whole.parameters if self.whole else {})
+
+    def detach(self) -> None:
+        self.unmerge()
+        for name, layer in self.layers.items():
+            _put(self.model, name, layer.base)
+        if self.whole:
+            self.whole.restore()
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        for layer in self.layers.values():
+            layer.enabled = False
+        try:
+            if self.whole:
+                with self.whole.swapped_out():
+                    yield
+            else:
+                yield
+        finally:
+            for layer in self.layers.values():
+                layer.enabled = True
+
+    def merge(self) -> None:
+        for layer in self.layers.values():
+            layer.merge()
+
+    def unmerge(self) -> None:
+        for layer in self.layers.values():
+            layer.unmerge()
+
+    def as_lora(self) -> LoraExport:
+        power = 0.5 if self.method.rank_stabilized else 1.0
+        return LoraExport(
+            pairs={
+                name: LoraPair(layer.down.detach(), layer.up.detach(), layer.scale * layer.down.shape[0] ** power)
+                for name, layer in self.layers.items()
+            },
+            whole={name: p.detach() for name, p in self.whole.parameters.items()} if self.whole else {},
+            rank_stabilized=self.method.rank_stabilized,
+            transposed=any(isinstance(layer.base, Conv1D) for layer in self.layers.values()),
+            dropout=self.method.dropout,
+        )
+
+
+def kaiming(rank: int, width: int) -> Tensor:
+    """A [rank, width] drawn uniformly from +-1/sqrt(width), by the global generator."""
+    return torch.empty(rank, width).uniform_(-1.0, 1.0) / width**0.5
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -1,0 +1,1 @@
+"""From files to records, from records to tokens, from tokens to batches."""

@@ -1,0 +1,75 @@
+"""Data sets of the Hugging Face hub, and those saved to disk by `datasets`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunewright.document import Keys, Place
+from tunewright.errors import BadInput, nearest
+from tunewright.recipe import SourceSpec
+
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def is_name(path: str, origin: Keys) -> bool:
+    """Whether a source's path can only be a name on the hub: no such file, and no suffix of a file."""
+    beside = origin.file.resolve().parent if origin.file else Path.cwd()
+    exists = (beside / Path(path).expanduser()).exists() or Path(path).expanduser().exists()
+    return not exists and "/" in path and not Path(path).suffix and _NAME.fullmatch(path) is not None
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a directory was written by `save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def saved(path: Path, source: SourceSpec) -> Iterator[dict[str, Any]]:
+    """The rows of a data set saved to disk; `source.part` chooses the split."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:
+        raise BadInput(f"not a readable data set: {error}", file=path) from None
+    return iter(_part(found, source, str(path)))
+
+
+def named(source: SourceSpec, place: Place) -> Iterator[dict[str, Any]]:
+    """The rows of a data set on the hub; `source.subset` and `source.part` choose configuration and split."""
+    return iter(_loaded(source, place))
+
+
+def fingerprint(source: SourceSpec, place: Place) -> str:
+    """What identifies the present content of a data set on the hub."""
+    return str(_loaded(source, place)._fingerprint)
+
+
+def _loaded(source: SourceSpec, place: Place) -> Any:
+    import datasets
+
+    try:
+        found = datasets.load_dataset(source.path, name=source.subset)
+    except Exception as error:
+        raise BadInput(
+            f"no such file, and the hub's data set cannot be loaded: {type(error).__name__}: {str(error).splitlines()[0]}",
+            field=".".join(map(str, place)), found=source.path, expected="an existing path or the name of a data set",
+        ) from None  # fmt: skip
+    return _part(found, source, source.path)
+
+
+def _part(found: Any, source: SourceSpec, name: str) -> Any:
+    if not hasattr(found, "keys"):
+        if source.part is not None:
+            raise BadInput("the data set has no parts", file=name, field="part", found=source.part, hint="Remove 'part'.")
+        return found
+    part = source.part or "train"
+    if part not in found:
+        known = list(found.keys())
+        raise BadInput(
+            "the data set has no such part", file=name, field="part", found=part, expected=f"one of {', '.join(known)}",
+            hint=nearest(part, known),
+        )  # fmt: skip
+    return found[part]

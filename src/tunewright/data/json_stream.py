@@ -1,0 +1,118 @@
+"""The items of a JSON array, read without holding the whole document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import BadInput
+
+CHUNK = 2**18
+"""Characters taken in before decoding is tried (again)."""
+
+_decode = json.JSONDecoder().raw_decode
+_blank = " \t\r\n"
+
+
+class _Text:
+    """The part of the document that is not consumed yet."""
+
+    def __init__(self, path: Path, lines: Iterable[str]) -> None:
+        self.path, self.lines = path, iter(lines)
+        self.held, self.at, self.line, self.more = "", 0, 1, True
+
+    def grow(self) -> None:
+        """Drops what was consumed and takes in at least as much again as is left."""
+        parts, size = [self.held[self.at :]], 0
+        wanted = max(CHUNK, len(parts[0]))
+        while size < wanted and self.more:
+            line = next(self.lines, None)
+            self.more = line is not None
+            parts.append(line or "")
+            size += len(parts[-1])
+        self.held, self.at = "".join(parts), 0
+
+    def move(self, to: int) -> None:
+        self.line += self.held.count("\n", self.at, to)
+        self.at = to
+
+    def peek(self) -> str:
+        """The next character that is not blank, or nothing at the end."""
+        while True:
+            end = self.at
+            while end < len(self.held) and self.held[end] in _blank:
+                end += 1
+            self.move(end)
+            if end < len(self.held) or not self.more:
+                return self.held[end : end + 1]
+            self.grow()
+
+    def value(self) -> Any:
+        while True:
+            try:
+                value, end = _decode(self.held, self.at)
+            except json.JSONDecodeError as error:
+                if self.more:
+                    self.grow()
+                    continue
+                raise self.fault(f"not valid JSON: {error.msg}", error.pos) from None
+            except RecursionError:
+                raise self.fault("not usable JSON: nested too deeply", self.at) from None
+            if end == len(self.held) and self.more:  # a number may go on
+                self.grow()
+                continue
+            self.move(end)
+            return value
+
+    def fault(self, message: str, at: int) -> BadInput:
+        line = self.line + self.held.count("\n", self.at, at)
+        found = self.held[at : at + 60].strip()
+        return BadInput(
+            message, file=self.path, line=line, found=found or "a document that ends here",
+            expected="an array of objects", hint="A comma, quote or bracket is likely missing at or before this place.",
+        )  # fmt: skip
+
+
+def objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """Line and value of each item of the array in `lines` (each with its line end).
+
+    A document that is an object holding exactly one list of objects stands for that list. Raises `BadInput` with
+    file and line for anything else.
+    """
+    text = _Text(path, lines)
+    first = text.peek()
+    if first == "{":
+        yield from _only_list(text)
+        return
+    if not first:
+        return
+    if first != "[":
+        raise text.fault("not an array of rows", text.at)
+    text.move(text.at + 1)
+    if text.peek() == "]":
+        return
+    while True:
+        text.peek()
+        yield text.line, text.value()
+        mark = text.peek()
+        if mark == "]":
+            break
+        if mark != ",":
+            raise text.fault("not valid JSON: expected ',' or ']' behind a row", text.at)
+        text.move(text.at + 1)
+    text.move(text.at + 1)
+    if text.peek():
+        raise text.fault("text behind the end of the array", text.at)
+
+
+def _only_list(text: _Text) -> Iterator[tuple[int, Any]]:
+    line, document = text.line, text.value()
+    lists = [value for value in document.values() if isinstance(value, list) and all(isinstance(i, dict) for i in value)]
+    if len(lists) != 1:
+        raise BadInput(
+            "the document is one object, not rows", file=text.path, line=line,
+            found=f"an object with the keys {', '.join(list(document)[:8])}", expected="an array of objects",
+        )  # fmt: skip
+    yield from ((line, item) for item in lists[0])

@@ -1,0 +1,162 @@
+"""A YAML or JSON document that remembers the line of every key, so that a fault can be pointed at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tunewright.errors import BadInput, nearest
+
+Place = tuple[str | int, ...]
+
+
+class Keys(NamedTuple):
+    """Where a recipe came from: its file (None for Python) and the line of each key path."""
+
+    file: Path | None
+    lines: Mapping[Place, int]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain Python values with the file and lines they came from."""
+
+    keys: dict[str, Any]
+    file: Path | None = None
+    lines: Mapping[Place, int] = field(default_factory=dict)
+
+    @staticmethod
+    def read(path: Path) -> Document:
+        """Reads YAML 1.2 (JSON included): duplicate keys and numbers that are not finite are refused."""
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise BadInput(f"the recipe cannot be read: {error.strerror}", file=path) from None
+        except UnicodeDecodeError as error:
+            raise BadInput(f"not UTF-8 text: {error.reason} at byte {error.start}", file=path) from None
+        try:
+            loaded = YAML(typ="rt").load(text)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = str(error.problem or error).splitlines()[0]
+            raise BadInput(f"not valid YAML: {problem}", file=path, line=mark.line + 1 if mark else None) from None
+        except YAMLError as error:
+            raise BadInput(f"not valid YAML: {str(error).splitlines()[0]}", file=path) from None
+        if not isinstance(loaded, Mapping):
+            raise BadInput("not a recipe", file=path, found=loaded, expected="keys such as 'model:' and 'data:'")
+        lines: dict[Place, int] = {}
+        document = Document(_plain(loaded, (), lines), path, lines)
+        document._check_finite(document.keys, ())
+        return document
+
+    @property
+    def origin(self) -> Keys:
+        """File and lines, without the values."""
+        return Keys(self.file, self.lines)
+
+    def changed(self, changes: Sequence[str]) -> Document:
+        """The document after changes of the form `a.b.0.c=value`, the value read as YAML.
+
+        A bare method name on the way (`adapter: lora`) is opened to options, so that `adapter.rank=8` works.
+        """
+        from ruamel.yaml import YAML
+
+        document = self
+        for change in changes:
+            path, equals, text = change.partition("=")
+            if not equals or not path:
+                raise BadInput("not a change", found=change, expected="KEY=VALUE", field="--set")
+            value = _plain(YAML(typ="rt").load(text), (), {})
+            place = tuple(int(part) if part.isdigit() else part for part in path.strip().split("."))
+            document = Document(_put(document.keys, place, value, ()), self.file, self.lines)
+            document._check_finite(value, place)
+        return document
+
+    def line(self, place: Place) -> int | None:
+        """The line of the key at `place`, or of the nearest key around it."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in self.lines:
+                return self.lines[place[:end]]
+        return None
+
+    def fault(self, place: Place, message: str, **details: Any) -> BadInput:
+        """The error that names file, line and field of `place`."""
+        named = ".".join(str(part) for part in place) or None
+        return BadInput(message, file=self.file, line=self.line(place), field=named, **details)
+
+    def path_of(self, name: str, place: Place) -> Path:
+        """The existing file `name`: beside the recipe, else below the current directory."""
+        return find_path(name, self.origin, place)
+
+    def _check_finite(self, value: Any, place: Place) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.fault(place, "not usable", found=value, expected="a finite number")
+        items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        for key, item in items:
+            self._check_finite(item, (*place, key))
+
+
+def find_path(name: str, origin: Keys, place: Place) -> Path:
+    """The existing path `name`: beside the recipe file, else below the current directory.
+
+    Raises `BadInput` naming the places looked at and the nearest name there.
+    """
+    wanted = Path(name).expanduser()
+    beside = origin.file.resolve().parent if origin.file else Path.cwd()
+    tried = list(dict.fromkeys([beside / wanted, Path.cwd() / wanted]))
+    for path in tried:
+        if path.exists():
+            return path
+    folder = tried[0].parent
+    near = nearest(wanted.name, [item.name for item in folder.iterdir()]) if folder.is_dir() else None
+    lines = [origin.lines.get(place[:end]) for end in range(len(place), 0, -1)]
+    raise BadInput(
+        "no such file or directory", file=origin.file, line=next((line for line in lines if line), None),
+        field=".".join(str(part) for part in place), found=name,
+        expected=f"an existing path (looked at {', '.join(str(path) for path in tried)})", hint=near,
+    )  # fmt: skip
+
+
+def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
+    if isinstance(value, Mapping):
+        for key in value:
+            lines[(*place, key)] = value.lc.key(key)[0] + 1
+        return {key: _plain(item, (*place, key), lines) for key, item in value.items()}
+    if isinstance(value, list):
+        for index in range(len(value)):
+            lines[(*place, index)] = value.lc.item(index)[0] + 1
+        return [_plain(item, (*place, index), lines) for index, item in enumerate(value)]
+    if isinstance(value, bool) or value is None:
+        return value
+    for base in (int, float, str):
+        if isinstance(value, base):
+            return base(value)
+    return value
+
+
+def _put(node: Any, place: Place, value: Any, done: Place) -> Any:
+    if not place:
+        return value
+    step, rest = place[0], place[1:]
+    if isinstance(step, int) and isinstance(node, list):
+        if step >= len(node):
+            raise BadInput(
+                "no such item",
+                field="--set " + ".".join(map(str, (*done, step))),
+                expected=f"0 to {len(node) - 1}",
+            )
+        return [_put(item, rest, value, (*done, step)) if i == step else item for i, item in enumerate(node)]
+    if isinstance(node, str):
+        word = {"model": "path", "data": "train"}.get(str(done[0]), "task" if done[0] == "evaluate" else "method")
+        node = {word: node}
+    if node is not None and not isinstance(node, Mapping):
+        raise BadInput("cannot be set", field="--set " + ".".join(map(str, (*done, step))), found=node)
+    mapping = dict(node or {})
+    key = str(step) if step not in mapping else step
+    return {**mapping, key: _put(mapping.get(key), rest, value, (*done, step))}

@@ -1,0 +1,1 @@
+"""Metrics: pure functions with a known value on a known case."""

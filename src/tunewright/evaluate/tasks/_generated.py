@@ -1,0 +1,138 @@
+"""The mechanism of every task that judges generated answers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tunewright.catalog import option
+from tunewright.data.records import Record
+from tunewright.errors import BadInput
+from tunewright.evaluate.base import Rows, Scores, Subject, Task, Unit, prompt_text
+from tunewright.evaluate.metrics.lengths import length_summary
+from tunewright.models.generate import Answer, Decoding, context_length, generate
+
+Judge = Callable[[Answer, Record], float]
+"""(answer, record) -> value."""
+
+TEXT_PROMPT = 16
+"""Tokens of a plain text that are given as its prompt."""
+
+
+class Generated(Task):
+    """Greedy answers to the rows' prompts, each with a value."""
+
+    generates: ClassVar[bool] = True
+    unit: ClassVar[Unit] = "share"
+
+    max_new_tokens: int | None = option(
+        None, "Longest answer in tokens; default one and a half times the longest reference, up to 512.",
+        changes="output", to=2, ge=1,
+    )  # fmt: skip
+    shots: int = option(
+        0, "Also measure the base model with this many training examples before each prompt.", changes="output", to=2,
+        ge=0,
+    )  # fmt: skip
+
+    @property
+    def metric(self) -> str:
+        """The name of what a value measures."""
+        return self.name
+
+    @abstractmethod
+    def judge(self, subject: Subject) -> Judge:
+        """The function that gives an answer its value."""
+
+    def score(self, subject: Subject) -> Scores:
+        """One value per row, from its greedy answer."""
+        return self._scored(subject, ())
+
+    def score_with_shots(self, subject: Subject) -> Scores:
+        """The same with `shots` training examples before every prompt.
+
+        Raises `BadInput` when the subject has fewer examples.
+        """
+        chosen = np.linspace(0, max(0, len(subject.examples) - 1), min(self.shots, len(subject.examples)))
+        return self._scored(subject, [subject.examples[int(i)] for i in chosen.round()])
+
+    def _scored(self, subject: Subject, examples: Sequence[Record]) -> Scores:
+        rows = self.rows(subject)
+        prompts = [with_shots(rows, record, examples) for record in rows.records]
+        room = (context_length(subject.policy.model) or 1 << 62) - 1
+        fits = [n for n, prompt in enumerate(prompts) if len(prompt) <= room]
+        if not fits:
+            raise BadInput(
+                f"every prompt of the task '{self.name}' fills the model's context", field="evaluate",
+                expected=f"prompts of at most {room} tokens",
+            )  # fmt: skip
+        new = self.max_new_tokens or longest_answer(rows)
+        answers = generate(
+            subject.policy,
+            subject.tokenizer,
+            [prompts[n] for n in fits],
+            Decoding(max_new_tokens=new, stop=subject.stop),
+            subject.batch_tokens,
+        )
+        judge, records = self.judge(subject), [rows.records[n] for n in fits]
+        values = [judge(answer, record) for answer, record in zip(answers, records, strict=True)]
+        left_out = len(prompts) - len(fits)
+        notes = (f"{left_out} rows whose prompt fills the model's context were left out",) if left_out else ()
+        return self._as_scores(rows, records, answers, values, {"max_new_tokens": new}, notes)
+
+    def _as_scores(
+        self,
+        rows: Rows,
+        records: list[Record],
+        answers: list[Answer],
+        values: list[float],
+        details: dict[str, Any],
+        notes: tuple[str, ...],
+    ) -> Scores:
+        lengths = np.array([answer.length for answer in answers], dtype=np.int64)
+        return Scores(
+            name=self.name,
+            metric=self.metric,
+            role=self.role,
+            unit=self.unit,
+            higher_is_better=True,
+            values=np.array(values, dtype=np.float64),
+            weights=np.ones(len(records)),
+            ids=[record.where for record in records],
+            prompts=[prompt_text(record) for record in records],
+            answers=[answer.text for answer in answers],
+            references=[record.answer for record in records],
+            stopped=np.array([answer.stopped for answer in answers], dtype=np.bool_),
+            lengths=lengths,
+            groups=[rows.source(record) for record in records],
+            details={**details, "length": length_summary(lengths)},
+            notes=notes,
+        )
+
+
+def with_shots(rows: Rows, record: Record, examples: Sequence[Record]) -> Sequence[int]:
+    """The prompt's tokens, with solved examples before it; of a plain text, its beginning.
+
+    In a conversation the examples are earlier turns; joined verbatim they end in an empty line.
+    """
+    renderer = rows.renderer(record)
+    if record.style == "text":
+        ids = renderer.render(record).ids
+        return ids[: max(1, min(TEXT_PROMPT, len(ids) // 2))]
+    before = [
+        turn
+        if record.style == "chat" or turn is not example.turns[-1]
+        else replace(turn, content=f"{turn.content}\n\n")
+        for example in examples
+        for turn in example.turns
+    ]
+    return renderer.prompt(replace(record, turns=(*before, *record.turns)))
+
+
+def longest_answer(rows: Rows) -> int:
+    """One and a half times the longest reference answer in tokens, at least 8 and at most 512."""
+    longest = max(len(rows.renderer(r).render(r).ids) - len(with_shots(rows, r, ())) for r in rows.records)
+    return min(512, max(8, longest * 3 // 2))

@@ -1,0 +1,1 @@
+"""Pretrained models: loading, the policy the objectives see, generation, saving and export."""

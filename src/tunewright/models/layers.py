@@ -1,0 +1,79 @@
+"""The linear layers of a model, and which of them the patterns of a recipe name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from tunewright.errors import BadInput, nearest
+
+ALL_LINEAR = "all-linear"
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers (`nn.Linear` and GPT-2's `Conv1D`) of a model's body by name; the output head is left out."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+
+
+def targets(model: nn.Module, patterns: str | Sequence[str]) -> dict[str, nn.Module]:
+    """The layers `patterns` name, by full name.
+
+    `all-linear` is every linear layer of the body; otherwise a pattern is a name (`q_proj`), a path ending
+    (`self_attn.q_proj`), or a glob over the full name (`*.layers.3.*`).
+
+    Raises `BadInput` when a pattern matches nothing, or reaches only some of the model's blocks without naming a
+    number: both mean that the pattern was written for another architecture.
+    """
+    layers = linear_layers(model)
+    if patterns == ALL_LINEAR:
+        if not layers:
+            raise BadInput("the model has no linear layers", field="target_modules")
+        return layers
+    chosen: dict[str, nn.Module] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        found = {name: layer for name, layer in layers.items() if matches(name, pattern)}
+        if not found:
+            last = sorted({name.rsplit(".", 1)[-1] for name in layers})
+            raise BadInput(
+                f"no layer matches '{pattern}'",
+                field="target_modules",
+                expected=f"'{ALL_LINEAR}' or names among {', '.join(last)}",
+                hint=nearest(pattern, last),
+            )
+        _reaches_every_block(pattern, found, layers)
+        chosen.update(found)
+    return {name: layer for name, layer in layers.items() if name in chosen}
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a module's full name is meant by a pattern (a name, a path ending, or a glob)."""
+    return fnmatchcase(name, pattern) or name == pattern or name.endswith(f".{pattern}")
+
+
+def _reaches_every_block(pattern: str, found: Iterable[str], layers: Iterable[str]) -> None:
+    blocks, reached = ({match[0] for name in names if (match := _block(name))} for names in (layers, found))
+    if reached and len(reached) < len(blocks) and not re.search(r"\d", pattern):
+        raise BadInput(
+            f"'{pattern}' matches layers in only {len(reached)} of the model's {len(blocks)} blocks",
+            field="target_modules",
+            hint=f"Name the blocks you mean, as '*.{min(reached).rsplit('.', 1)[-1]}.*', or use '{ALL_LINEAR}'.",
+        )
+
+
+def _block(name: str) -> re.Match[str] | None:
+    return re.match(r".*?\.\d+(?=\.)", name)
+
+
+def shape_of(layer: nn.Module) -> tuple[int, int]:
+    """(out, in) of a linear layer; `Conv1D` keeps its weight as [in, out]."""
+    first, second = layer.weight.shape  # type: ignore[union-attr,misc]
+    return (int(second), int(first)) if isinstance(layer, Conv1D) else (int(first), int(second))

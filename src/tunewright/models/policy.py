@@ -1,0 +1,206 @@
+"""The model as the objectives see it: per-token functions of the logits where the weight is not zero."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from tunewright.data.batches import Batch
+
+TokenFunction = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+"""(logits [n, vocabulary], targets int64 [n], columns of [n]) -> values float32 [n]; each value may depend on its own
+row alone. A function with an attribute `gradient` of the same arguments, returning (values, d value / d logits
+[n, vocabulary]), is not differentiated by autograd where the head is frozen."""
+
+CHUNK_ELEMENTS = 1 << 22
+"""Logits computed at once: rows x vocabulary stays below this many elements."""
+
+
+class Policy(nn.Module):
+    """A causal language model: one module whose forward alone runs body, head and token function.
+
+    `model` is any transformers causal language model; `autocast` is the dtype its arithmetic runs in where float32
+    weights take part (None: as the weights are). `plain_head` says that the head is one linear layer on the body's
+    last hidden state (proven when the model is loaded); otherwise logits come from the model's own forward.
+    """
+
+    def __init__(self, model: Any, *, plain_head: bool = True, autocast: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.plain_head = plain_head
+        self.autocast = autocast
+        self._reference: Callable[[], AbstractContextManager[None]] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch, function: TokenFunction, columns: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Values float32 [kept] of `function` at the batch's kept tokens, in the order of `batch.kept`.
+
+        `columns` [kept] are handed to the function beside logits and targets. Gradients reach every trained
+        parameter of body and head.
+        """
+        rows, cols = batch.kept
+        targets, given = batch.ids[rows, cols], dict(columns or {})
+        with self.computing():
+            if not self.plain_head:
+                logits = self._own_logits(batch, rows, cols - 1)
+                return function(logits, targets, given)
+            hidden = self._body(batch)[rows, cols - 1]
+            return _at_head(self.head, hidden, targets, given, function)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """The body's last hidden states [rows, width, hidden]."""
+        with self.computing():
+            return self._body(batch)
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """log p(token | tokens before it) float32 [kept] at the kept tokens."""
+        return -self(batch, cross_entropy)
+
+    def logits(self, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+        """Logits [n, vocabulary] that the positions (rows, cols) give for the token after them."""
+        with self.computing():
+            if not self.plain_head:
+                return self._own_logits(batch, rows, cols)
+            return self.head(self._body(batch)[rows, cols])
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer from hidden states to logits."""
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+    @contextmanager
+    def reference(self) -> Iterator[Policy]:
+        """The policy before tuning, without gradients: the same weights with the adapter off."""
+        if self._reference is None:
+            raise RuntimeError("no reference is set; attach an adapter through the pipeline first")
+        with torch.no_grad(), self._reference():
+            yield self
+
+    def set_reference(self, disabled: Callable[[], AbstractContextManager[None]]) -> None:
+        """Sets what switches the adapter off; the pipeline calls it with the adapter's `disabled`."""
+        self._reference = disabled
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """The context in which the model computes: autocast where float32 weights meet a shorter format."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast)
+
+    def _body(self, batch: Batch) -> Tensor:
+        body = self.model.base_model
+        positions = {"position_ids": batch.positions} if "position_ids" in _arguments(type(body)) else {}
+        # Padding stands on the right, so causal attention alone keeps it away from what is kept.
+        out: Tensor = body(input_ids=batch.ids, use_cache=False, **positions).last_hidden_state
+        return out
+
+    def _own_logits(self, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+        taken = _arguments(type(self.model))
+        positions = {"position_ids": batch.positions} if "position_ids" in taken else {}
+        if "logits_to_keep" not in taken:
+            logits: Tensor = self.model(input_ids=batch.ids, use_cache=False, **positions).logits
+            return logits[rows, cols]
+        union, inverse = torch.unique(cols, return_inverse=True)
+        logits = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=union, **positions).logits
+        return logits[rows, inverse]
+
+
+class CrossEntropy:
+    """-log softmax(logits)[target], with its gradient in closed form: softmax(logits) - onehot(target)."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+        return F.cross_entropy(logits.float(), targets, reduction="none")
+
+    def gradient(self, logits: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Values [n] and their gradient with respect to the logits [n, vocabulary]."""
+        shifted = logits.float()
+        shifted = shifted - shifted.amax(-1, keepdim=True)
+        at_target = shifted.gather(-1, targets[:, None])[:, 0]
+        softmax = shifted.exp_()
+        total = softmax.sum(-1, keepdim=True)
+        softmax /= total
+        softmax.scatter_add_(-1, targets[:, None], softmax.new_full((len(targets), 1), -1.0))
+        return total[:, 0].log() - at_target, softmax.to(logits.dtype)
+
+
+cross_entropy = CrossEntropy()
+
+
+def _at_head(
+    head: nn.Module, hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], function: TokenFunction
+) -> Tensor:
+    parts = list(_chunks(hidden, targets, columns, head))
+    if any(p.requires_grad for p in head.parameters()) and torch.is_grad_enabled():
+        run = lambda h, t, c: function(head(h), t, c)
+        values = [checkpoint(run, h, t, c, use_reentrant=False) for h, t, c in parts]
+    elif hidden.requires_grad and torch.is_grad_enabled():
+        return _FrozenHead.apply(hidden, head, targets, columns, function)  # type: ignore[no-any-return]
+    else:
+        values = [function(head(h), t, c) for h, t, c in parts]
+    return torch.cat(values) if values else hidden.new_zeros(0, dtype=torch.float32)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Values at a frozen head; their gradient to the hidden states is computed in the forward pass.
+
+    Value i depends on hidden row i alone, so the backward pass is a product with the incoming gradient, row by row.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: nn.Module,
+        targets: Tensor,
+        columns: Mapping[str, Tensor],
+        function: Any,
+    ) -> Tensor:
+        values = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        done = 0
+        for h, t, c in _chunks(hidden.detach(), targets, columns, head):
+            part = slice(done, done + len(h))
+            with torch.enable_grad():
+                leaf = h.requires_grad_()
+                logits = head(leaf)
+                if hasattr(function, "gradient"):
+                    with torch.no_grad():
+                        values[part], at_logits = function.gradient(logits.detach(), t, c)
+                    (gradient[part],) = torch.autograd.grad(logits, leaf, at_logits)
+                else:
+                    out = function(logits, t, c)
+                    (gradient[part],) = torch.autograd.grad(out.sum(), leaf)
+                    values[part] = out.detach()
+            done += len(h)
+        ctx.save_for_backward(gradient)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * incoming[0][:, None].to(gradient.dtype), None, None, None, None
+
+
+def _chunks(
+    hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], head: nn.Module
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    vocabulary = getattr(head, "out_features", None) or int(head.weight.shape[0])  # type: ignore[union-attr,index]
+    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    for start in range(0, len(hidden), size):
+        part = slice(start, start + size)
+        yield hidden[part], targets[part], {name: column[part] for name, column in columns.items()}
+
+
+def _arguments(cls: type[nn.Module]) -> Mapping[str, Any]:
+    return inspect.signature(cls.forward).parameters

@@ -1,0 +1,1 @@
+"""How training moves the parameters: optimizers, schedules, and which layers train when."""

@@ -1,0 +1,176 @@
+"""Checkpoints on disk: written aside, synchronised, verified, then renamed. A half-written one is never taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tunewright.errors import BadInput
+from tunewright.train.hooks import Hook
+from tunewright.train.loop import Loop, State, Step
+
+MANIFEST = "manifest.json"
+
+
+def write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], described: Mapping[str, Any]) -> None:
+    """Writes `NAME.safetensors` per group of tensors and `state.json` into `folder`, all or nothing.
+
+    Files are written into a folder aside, synchronised to disk, read back against a manifest of SHA-256 hashes, and
+    the folder is renamed into place. Raises `BadInput` when the disk is full or refuses.
+    """
+    aside = folder.with_name(f".{folder.name}.writing")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for name, group in tensors.items():
+            save_file({key: value.contiguous() for key, value in group.items()}, aside / f"{name}.safetensors")
+        (aside / "state.json").write_text(json.dumps(described, indent=1))
+        hashes = {file.name: _synchronised_hash(file) for file in sorted(aside.iterdir())}
+        (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        _synchronise(aside / MANIFEST)
+        _synchronise(aside)
+        verify(aside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+        _synchronise(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(
+            f"the checkpoint cannot be written: {reason}", file=folder, hint="Free space or permissions."
+        ) from None
+
+
+def verify(folder: Path) -> None:
+    """Raises `BadInput` unless every file of a checkpoint is there with the hash its manifest names."""
+    try:
+        hashes = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        raise BadInput("not a whole checkpoint: its manifest is missing or unreadable", file=folder) from None
+    for name, expected in hashes.items():
+        found = _hash(folder / name) if (folder / name).is_file() else "nothing"
+        if found != expected:
+            raise BadInput("the checkpoint is damaged", file=folder / name, found=found[:12], expected=expected[:12])
+
+
+def read_folder(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by group and the description of a verified checkpoint."""
+    verify(folder)
+    tensors = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+    return tensors, json.loads((folder / "state.json").read_text())
+
+
+def latest(root: Path) -> Path | None:
+    """The newest whole checkpoint below `root`, passing over damaged ones, or None."""
+    for folder in sorted(root.glob("step-*"), reverse=True):
+        try:
+            verify(folder)
+        except BadInput:
+            continue
+        return folder
+    return None
+
+
+class Checkpoints(Hook):
+    """Writes a checkpoint every `every` steps and when the run is stopped; keeps the newest `keep`.
+
+    Should stand last among the hooks, so that the others' state is that after the step.
+    """
+
+    def __init__(self, root: Path, every: int, keep: int) -> None:
+        self.root, self.every, self.keep = root, every, keep
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        if step.step % self.every == 0 or loop.interrupted:
+            self.write(loop)
+
+    def write(self, loop: Loop) -> None:
+        """Writes the loop's state as `step-NNNNNNNN` and removes the oldest beyond `keep`."""
+        tensors, described = pack(loop)
+        if loop.world.main:
+            write_folder(self.root / f"step-{loop.state.step:08d}", tensors, described)
+            for old in sorted(self.root.glob("step-*"))[: -self.keep]:
+                shutil.rmtree(old)
+        loop.world.wait()
+
+
+def pack(loop: Loop) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """All a run needs to go on to the same bits: trained tensors, optimizer, position, random state, hooks."""
+    names = {id(p): name for name, p in loop.attached.trained().items()}
+    moments: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for parameter, values in loop.optimizer.state.items():
+        for key, value in values.items():
+            name = names[id(parameter)]
+            if isinstance(value, Tensor):
+                moments[f"{name}/{key}"] = whole(value)
+            else:
+                numbers.setdefault(name, {})[key] = value
+    tensors = {
+        "trained": {name: whole(value) for name, value in loop.attached.state().items()},
+        "optimizer": moments,
+        "random": {"torch": torch.get_rng_state()},
+    }
+    described = {
+        "state": asdict(loop.state),
+        "optimizer": numbers,
+        "hooks": {type(hook).__name__: state for hook in loop.hooks if (state := hook.state())},
+    }
+    return tensors, described
+
+
+def unpack(loop: Loop, folder: Path) -> None:
+    """Puts a loop where the checkpoint in `folder` was written.
+
+    Raises `BadInput` when the checkpoint is damaged or belongs to another adapter or optimizer.
+    """
+    tensors, described = read_folder(folder)
+    loop.attached.load_state(tensors["trained"])
+    loop.state = State(**described["state"])
+    parameters = loop.attached.trained()
+    for name, values in described["optimizer"].items():
+        loop.optimizer.state[parameters[name]].update(values)
+    for name, value in tensors["optimizer"].items():
+        owner, _, key = name.rpartition("/")
+        if owner not in parameters:
+            raise BadInput("the checkpoint belongs to another run", file=folder, found=owner)
+        loop.optimizer.state[parameters[owner]][key] = value.clone()
+    torch.set_rng_state(tensors["random"]["torch"])
+    for hook in loop.hooks:
+        hook.load_state(described["hooks"].get(type(hook).__name__, {}))
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor on the CPU, gathered from its shards when it is sharded."""
+    gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return gathered.detach().cpu()
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _synchronised_hash(file: Path) -> str:
+    _synchronise(file)
+    return _hash(file)
+
+
+def _synchronise(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,45 @@
+"""The named moments of the loop at which others may act."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunewright.data.batches import Batch
+
+if TYPE_CHECKING:
+    from tunewright.train.loop import Loop, Step
+
+
+class Hook:
+    """Acts at moments of the loop; every method does nothing unless overridden.
+
+    The order inside a step: `on_batch` (a batch transform, a function of batch, seed and step), backward of all
+    micro-batches, sum over processes, finite check, `after_backward`, clipping, `before_step`, optimizer, the
+    adapter's reaction, `after_step`.
+    """
+
+    def on_start(self, loop: Loop) -> None:
+        """Before the first step, also of a resumed run."""
+
+    def on_batch(self, loop: Loop, batch: Batch) -> Batch:
+        """The micro-batch to train on instead of `batch`."""
+        return batch
+
+    def after_backward(self, loop: Loop) -> None:
+        """Gradients are summed and averaged, not yet clipped."""
+
+    def before_step(self, loop: Loop) -> None:
+        """Right before the optimizer's step."""
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        """The step is done; `loop.state` counts it."""
+
+    def on_end(self, loop: Loop) -> None:
+        """After the last step, also when the run ends early."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must remember of this hook, as JSON can hold it."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""

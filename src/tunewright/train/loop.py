@@ -1,0 +1,243 @@
+"""The training loop. It can be driven: `advance(n)`, `snapshot()`, `restore()`."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tunewright.adapters.base import Attached
+from tunewright.data.batches import Batch, Plan, collate, micro_batches
+from tunewright.data.table import Table
+from tunewright.errors import Interrupted
+from tunewright.models.policy import Policy
+from tunewright.objectives.base import Loss, Objective
+from tunewright.optimize.schedules.base import Schedule
+from tunewright.train.faults import explain
+from tunewright.train.hooks import Hook
+from tunewright.train.processes import World
+
+
+@dataclass
+class State:
+    """Where a run stands: what a checkpoint stores beside tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did. `loss` is the weighted mean over the step; `sources` the same per source."""
+
+    step: int
+    loss: float
+    lr: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+    sources: dict[int, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How steps are computed. None of these but `seed` (dropout) and `clip` changes what is learned."""
+
+    seed: int = 0
+    clip: float | None = 1.0
+    micro_batch_tokens: int = 1024
+    layout: Literal["padded", "packed"] = "padded"
+    pad: int = 0
+
+
+class Loop:
+    """Trains the attached parameters of a policy on the steps of a plan."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        attached: Attached,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        table: Table,
+        plan: Plan,
+        settings: Settings,
+        world: World,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        self.policy, self.attached, self.objective = policy, attached, objective
+        self.optimizer, self.schedule = optimizer, schedule
+        self.table, self.plan, self.settings, self.world = table, plan, settings, world
+        self.hooks = list(hooks)
+        self.trained = list(attached.trained().values())
+        self.state = State()
+        self.total = plan.total
+        self.interrupted = False
+        self.finished = False
+
+    def run(self) -> None:
+        """Trains from where the state stands to the end of the plan.
+
+        Raises `NotFinite` on a loss or gradient that is not a number, `Interrupted` after a requested stop.
+        """
+        for hook in self.hooks:
+            hook.on_start(self)
+        self.advance(self.total - self.state.step)
+        for hook in self.hooks:
+            hook.on_end(self)
+        if self.interrupted:
+            raise Interrupted(f"stopped after step {self.state.step} of {self.total}; it was saved and can be resumed")
+
+    def advance(self, steps: int) -> None:
+        """Takes up to `steps` optimizer steps; fewer when the run ends or is told to stop."""
+        self.policy.train()
+        for _ in range(steps):
+            if self.finished or self.interrupted or self.state.step >= self.total:
+                return
+            self._step()
+
+    def batches(self, step: int) -> list[Batch]:
+        """This process's micro-batches of an optimizer step.
+
+        Processes take turns over the step's micro-batches; sharded ones all compute the same number, since their
+        forward passes exchange weights, and repeat one without weight where the turns do not come out even.
+        """
+        indices = self.plan.step(step)
+        settings = self.settings
+        groups = micro_batches(indices, self.plan.lengths, settings.micro_batch_tokens, settings.layout)
+        packed = settings.layout == "packed"
+        mine = [
+            collate(self.table, group, packed, settings.pad) for group in groups[self.world.rank :: self.world.size]
+        ]
+        for _ in range(-(-len(groups) // self.world.size) - len(mine)):
+            empty = collate(self.table, groups[-1], packed, settings.pad)
+            mine.append(replace(empty, weights=torch.zeros_like(empty.weights)))
+        return [batch.to(self.world.device) for batch in mine]
+
+    def losses(self, batch: Batch) -> Loss:
+        """The objective's loss of a micro-batch with the adapter's own term, if it has one."""
+        loss = self.objective.loss(self.policy, batch)
+        penalty = self.attached.penalty()
+        return loss if penalty is None else replace(loss, total=loss.total + penalty * loss.weight)
+
+    def _step(self) -> None:
+        started, step = time.perf_counter(), self.state.step
+        # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
+        torch.manual_seed((self.settings.seed << 32) + step)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = _Sums(int(self.table.columns["source"].max()) + 1, self.world.device)
+        for batch in self.batches(step):
+            for hook in self.hooks:
+                batch = hook.on_batch(self, batch)
+            loss = self.losses(batch)
+            if loss.total.requires_grad:
+                loss.total.backward()  # type: ignore[no-untyped-call]
+            sums.add(loss, batch)
+        sums.values = self.world.sum_gradients(self.trained, sums.values)
+        norm = self._average(sums.weight)
+        if not torch.isfinite(norm + sums.loss):
+            raise explain(self, step)
+        for hook in self.hooks:
+            hook.after_backward(self)
+        self._clip(norm)
+        rate = self._set_rate(step)
+        for hook in self.hooks:
+            hook.before_step(self)
+        self.optimizer.step()
+        self.attached.after_step(self.optimizer, step)
+        took = time.perf_counter() - started
+        self.state = State(step + 1, self.state.tokens + sums.tokens, self.state.seconds + took)
+        done = Step(step + 1, sums.loss.item(), rate, norm.item(), sums.tokens, took, sums.by_source(), sums.parts())
+        for hook in self.hooks:
+            hook.after_step(self, done)
+
+    def _average(self, weight: Tensor) -> Tensor:
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        if gradients:
+            torch._foreach_div_(gradients, weight.clamp(min=1e-12))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+    def _clip(self, norm: Tensor) -> None:
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.trained, self.settings.clip, norm)
+
+    def _set_rate(self, step: int) -> float:
+        factor = self.schedule.factor(step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Trained tensors, optimizer and position, copied in memory."""
+        return {
+            "trained": {name: value.clone() for name, value in self.attached.state().items()},
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "state": replace(self.state),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Goes back to a snapshot, bit for bit."""
+        self.attached.load_state(snapshot["trained"])
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
+        self.state = replace(snapshot["state"])
+        torch.set_rng_state(snapshot["random"])
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+class _Sums:
+    """Totals of a step in one vector, so that one exchange adds them up: tokens, then per source loss and weight,
+    then the objective's parts."""
+
+    def __init__(self, sources: int, device: torch.device) -> None:
+        self.sources, self.names = sources, list[str]()
+        self.values = torch.zeros(3 + 2 * sources, dtype=torch.float32, device=device)
+
+    def add(self, loss: Loss, batch: Batch) -> None:
+        """Adds a micro-batch."""
+        total, weight = loss.per_sequence
+        if not self.names and loss.parts:
+            self.names = sorted(loss.parts)
+            self.values = torch.cat([self.values, self.values.new_zeros(len(self.names))])
+        self.values[0] += loss.total.detach()
+        self.values[1] += loss.weight
+        self.values[2] += batch.tokens if loss.weight > 0 else 0
+        source = batch.columns["source"]
+        self.values[3 : 3 + self.sources].index_add_(0, source, total)
+        self.values[3 + self.sources : 3 + 2 * self.sources].index_add_(0, source, weight)
+        for index, name in enumerate(self.names):
+            self.values[3 + 2 * self.sources + index] += loss.parts[name].detach()
+
+    @property
+    def weight(self) -> Tensor:
+        """The step's total weight."""
+        return self.values[1]
+
+    @property
+    def loss(self) -> Tensor:
+        """The step's weighted mean loss."""
+        return self.values[0] / self.weight.clamp(min=1e-12)
+
+    @property
+    def tokens(self) -> int:
+        """The step's tokens without padding."""
+        return int(self.values[2].item())
+
+    def by_source(self) -> dict[int, float]:
+        """Weighted mean loss of every source that took part."""
+        total, weight = self.values[3:].split(self.sources)[:2]
+        return {int(s): (total[s] / weight[s]).item() for s in torch.nonzero(weight)[:, 0]}
+
+    def parts(self) -> dict[str, float]:
+        """The objective's further sums, averaged like the loss."""
+        found = self.values[3 + 2 * self.sources :]
+        return {name: (value / self.weight).item() for name, value in zip(self.names, found, strict=True)}

@@ -1,0 +1,69 @@
+"""The processes of a run and what they exchange: one summed buffer per optimizer step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run; `main` is the one that writes files and speaks."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    @staticmethod
+    def join() -> World:
+        """Joins the processes that `torchrun` or `accelerate launch` started; alone without them."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.cuda.is_available())
+        return World(state.process_index, state.num_processes, state.device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Returns when every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum_gradients(self, trained: Iterable[nn.Parameter], sums: Tensor) -> Tensor:
+        """Adds up over all processes, in one exchange, the gradients of `trained` (in place) and the vector `sums`.
+
+        A parameter without a gradient here counts as zero, so the set that trains may differ from step to step.
+        Gradients of sharded parameters were already summed when they were scattered.
+        """
+        if self.size == 1:
+            return sums
+        whole = [p for p in trained if p.requires_grad and not _sharded(p)]
+        for p in whole:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        flat = torch.cat([sums.to(torch.float32), *(p.grad.flatten().to(torch.float32) for p in whole)])  # type: ignore[union-attr]
+        dist.all_reduce(flat)
+        parts = flat.split([len(sums), *(p.numel() for p in whole)])
+        for p, part in zip(whole, parts[1:], strict=True):
+            p.grad.copy_(part.view_as(p))  # type: ignore[union-attr]
+        return parts[0]
+
+
+def _sharded(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "full_tensor")
