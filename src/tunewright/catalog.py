@@ -6,6 +6,7 @@ name begins with an underscore, and `base.py`, hold mechanisms and protocols, no
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -172,7 +173,13 @@ def add(module: ModuleType) -> list[type[Method]]:
         and item.__module__ == module.__name__
         and "name" in vars(item)
     ]
+    if not own:
+        raise BadInput("defines no method", file=module.__file__, field="use", expected="a class with kind and name")
     for method in own:
+        if getattr(method, "kind", None) not in ROOMS:
+            raise BadInput(
+                f"the method '{method.name}' is of no known kind", file=module.__file__, expected=f"one of {', '.join(ROOMS)}"
+            )
         known = _added.setdefault(method.kind, {})
         if method.name in _files(method.kind) or known.get(method.name, method).__module__ != module.__name__:
             raise BadInput(f"the {method.kind} '{method.name}' exists already", file=module.__file__, field="name")
@@ -182,7 +189,8 @@ def add(module: ModuleType) -> list[type[Method]]:
 
 def use(path: Path) -> ModuleType:
     """Imports a user's Python file (named in the recipe) and registers the methods it defines."""
-    module_name = f"tunewright_user_{path.stem}"
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"tunewright_user_{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise BadInput("cannot be read as a Python file", file=path, field="use")
@@ -190,7 +198,7 @@ def use(path: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"importing it failed: {type(error).__name__}: {error}", file=path, field="use") from error
     add(module)
     return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,27 +32,17 @@ class Document:
     @staticmethod
     def read(path: Path) -> Document:
         """Reads YAML 1.2 (JSON included): duplicate keys and numbers that are not finite are refused."""
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
         try:
             text = path.read_bytes().decode("utf-8")
         except OSError as error:
             raise BadInput(f"the recipe cannot be read: {error.strerror}", file=path) from None
         except UnicodeDecodeError as error:
             raise BadInput(f"not UTF-8 text: {error.reason} at byte {error.start}", file=path) from None
-        try:
-            loaded = YAML(typ="rt").load(text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            problem = str(error.problem or error).splitlines()[0]
-            raise BadInput(f"not valid YAML: {problem}", file=path, line=mark.line + 1 if mark else None) from None
-        except YAMLError as error:
-            raise BadInput(f"not valid YAML: {str(error).splitlines()[0]}", file=path) from None
-        if not isinstance(loaded, Mapping):
-            raise BadInput("not a recipe", file=path, found=loaded, expected="keys such as 'model:' and 'data:'")
         lines: dict[Place, int] = {}
-        document = Document(_plain(loaded, (), lines), path, lines)
+        keys = _load(text, lines, file=path)
+        if not isinstance(keys, dict):
+            raise BadInput("not a recipe", file=path, found=keys, expected="keys such as 'model:' and 'data:'")
+        document = Document(keys, path, lines)
         document._check_finite(document.keys, ())
         return document
 
@@ -65,14 +56,12 @@ class Document:
 
         A bare method name on the way (`adapter: lora`) is opened to options, so that `adapter.rank=8` works.
         """
-        from ruamel.yaml import YAML
-
         document = self
         for change in changes:
             path, equals, text = change.partition("=")
             if not equals or not path:
                 raise BadInput("not a change", found=change, expected="KEY=VALUE", field="--set")
-            value = _plain(YAML(typ="rt").load(text), (), {})
+            value = _load(text, {}, field=f"--set {path}")
             place = tuple(int(part) if part.isdigit() else part for part in path.strip().split("."))
             document = Document(_put(document.keys, place, value, ()), self.file, self.lines)
             document._check_finite(value, place)
@@ -123,10 +112,31 @@ def find_path(name: str, origin: Keys, place: Place) -> Path:
     )  # fmt: skip
 
 
+def _load(text: str, lines: dict[Place, int], **where: Any) -> Any:
+    """YAML text as plain values, the line of every key noted in `lines`; `where` names the text in an error."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return _plain(YAML(typ="rt").load(text), (), lines)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = str(error.problem or error).splitlines()[0]
+        raise BadInput(f"not valid YAML: {problem}", line=mark.line + 1 if mark else None, **where) from None
+    except YAMLError as error:
+        raise BadInput(f"not valid YAML: {str(error).splitlines()[0]}", **where) from None
+    except RecursionError:
+        raise BadInput("not usable YAML: nested too deeply", **where) from None
+    except TypeError as error:
+        raise BadInput(f"not usable YAML: {error}", **where) from None
+
+
 def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
-            lines[(*place, key)] = value.lc.key(key)[0] + 1
+            # Keys merged in by `<<` have no place of their own.
+            if key in value.lc.data:
+                lines[(*place, key)] = value.lc.key(key)[0] + 1
         return {key: _plain(item, (*place, key), lines) for key, item in value.items()}
     if isinstance(value, list):
         for index in range(len(value)):
@@ -137,7 +147,9 @@ def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
     for base in (int, float, str):
         if isinstance(value, base):
             return base(value)
-    return value
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"a value of type {type(value).__name__}")
 
 
 def _put(node: Any, place: Place, value: Any, done: Place) -> Any:

@@ -63,5 +63,6 @@ def shown(value: object, limit: int = 80) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """'Did you mean X?' for the known name closest to `name`, or None when none is close."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"Did you mean '{close[0]}'?" if close else None
+    by_lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return f"Did you mean '{by_lower[close[0]]}'?" if close else None

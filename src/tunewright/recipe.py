@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, mod
 
 from tunewright import catalog
 from tunewright.catalog import Method, option
-from tunewright.document import Document, Keys
+from tunewright.document import Document, Keys, Place
 from tunewright.errors import BadInput, nearest
 
 EMBEDDED = "nano"
@@ -44,6 +44,9 @@ class ModelSpec(Section):
     """Which pretrained model, and how it is loaded."""
 
     path: str = option(EMBEDDED, "A local folder, a hub id, or 'nano' for the embedded model.", changes="loss", to=None)
+    from_scratch: bool = option(
+        False, "Random first weights in the model's architecture, for pretraining.", changes="loss", to=True
+    )
     revision: str | None = option(None, "Commit, branch or tag of a hub model.", changes="files", to=None)
     trust_remote_code: bool = option(False, "Run the model repository's own Python code.", changes="error", to=None)
     chat_template: str | None = option(
@@ -245,6 +248,10 @@ class Recipe(Section):
     def of(**keys: Any) -> Recipe:
         """The recipe with these keys, as in a file; methods may also be given as objects."""
         return _resolve(Document(keys))
+
+    def fault(self, place: Place, message: str, **details: Any) -> BadInput:
+        """The error that names file, line and field of a key of this recipe."""
+        return Document({}, self.origin.file, self.origin.lines).fault(place, message, **details)
 
     def plain(self) -> dict[str, Any]:
         """The resolved recipe with every default written out, as YAML can hold it."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tunewright.errors import BadInput
 from tunewright.models.layers import matches
+from tunewright.models.shards import is_sharded, like
 
 
 class WholeParameters:
@@ -20,18 +21,24 @@ class WholeParameters:
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self.model = model
         wanted = set(names)
-        self.parameters = {name: p for name, p in model.named_parameters() if name in wanted}
+        self.names = [name for name, _ in model.named_parameters() if name in wanted]
         self.originals = {name: p.data for name, p in self.parameters.items()}
         for parameter in self.parameters.values():
             # A new tensor even in float32: training must not write into the original.
             parameter.data = parameter.data.to(torch.float32, copy=True)
             parameter.requires_grad_(True)
 
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters by name, as the model has them now (sharding puts new objects in their place)."""
+        return {name: self.model.get_parameter(name) for name in self.names}
+
     @contextmanager
     def swapped_out(self) -> Iterator[None]:
         """A context in which the model has its original values."""
-        trained = {name: p.data for name, p in self.parameters.items()}
+        trained = {name: _local(p).clone() if is_sharded(p) else p.data for name, p in self.parameters.items()}
         self._assign(self.originals)
         try:
             yield
@@ -44,9 +51,19 @@ class WholeParameters:
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
 
+    @torch.no_grad()
     def _assign(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
-            parameter.data = values[name]
+            if is_sharded(parameter):
+                # A sharded parameter is gathered from storage of its own, so it is written in place.
+                _local(parameter).copy_(_local(like(parameter, values[name])))
+            else:
+                parameter.data = values[name]
+
+
+def _local(value: Tensor) -> Tensor:
+    local: Tensor = value.to_local() if is_sharded(value) else value  # type: ignore[operator]
+    return local
 
 
 def parameters_of(model: nn.Module, patterns: Sequence[str]) -> list[str]:

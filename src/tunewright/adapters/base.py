@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from tunewright.catalog import Method
 from tunewright.errors import BadInput
+from tunewright.models.shards import like
 
 
 class Adapter(Method):
@@ -101,7 +101,7 @@ class Attached(ABC):
                 )
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(state[name])
+                parameter.copy_(like(parameter, state[name]))
 
     def as_lora(self) -> LoraExport | None:
         """The update as low-rank pairs where it is exactly that, else None."""
@@ -113,16 +113,3 @@ class Attached(ABC):
 
     def after_step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The adapter's reaction to optimizer step `step`; may move or drop the optimizer state of its parameters."""
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """A context in which no parameter of `model` requires gradients; flags are put back afterwards."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for parameter, _ in flags:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)

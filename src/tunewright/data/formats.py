@@ -112,7 +112,7 @@ def _asked(values: Values, field: str) -> tuple[Turn, ...]:
 def _answered(turns: tuple[Turn, ...], field: str) -> tuple[Turn, ...]:
     if turns[-1].role != "assistant":
         raise BadInput(
-            f"the conversation ends with a {turns[-1].role} turn", field=f"{field}.{len(turns) - 1}",
+            f"the conversation ends with a {turns[-1].role} turn", field=field,
             expected="an assistant turn, the one that is learned",
         )  # fmt: skip
     return turns
@@ -130,7 +130,8 @@ def _conversation(values: Values, field: str) -> tuple[Turn, ...]:
 
 def _conversations(values: Values, source: SourceSpec) -> Read:
     field = "messages" if values.get("messages") is not None else "conversations"
-    turns = _answered(_conversation(values, field), field)
+    turns = _conversation(values, field)
+    _answered(turns, f"{field}.{len(values[field]) - 1}")
     return Read(turns, "chat", tools=messages.tools(values.get("tools"), "tools"))
 
 
@@ -151,7 +152,9 @@ def _completion(values: Values, source: SourceSpec) -> Read:
     if isinstance(values.get("prompt"), list) or isinstance(values.get("completion"), list):
         turns = (*_asked(values, "prompt"), *_reply(values, "completion"))
         return Read(_answered(turns, "completion"), "chat", tools=messages.tools(values.get("tools"), "tools"))
-    return Read((Turn("user", text_of(values, "prompt")), Turn("assistant", text_of(values, "completion"))), "completion")
+    return Read(
+        (Turn("user", text_of(values, "prompt")), Turn("assistant", text_of(values, "completion"))), "completion"
+    )
 
 
 def _reply(values: Values, field: str) -> tuple[Turn, ...]:
@@ -166,7 +169,9 @@ def _preference(values: Values, source: SourceSpec) -> Read:
     if "chosen_messages" in values:
         pair = [messages.turns(values[f"{name}_messages"], f"{name}_messages") for name in ("chosen", "rejected")]
         return _pair(pair[0], pair[1], "chat", tools, "_messages")
-    field = next((name for name in ("prompt", "conversations", "messages", "question", "instruction") if name in values), "")
+    field = next(
+        (name for name in ("prompt", "conversations", "messages", "question", "instruction") if name in values), ""
+    )
     chosen, rejected = values.get("chosen"), values.get("rejected")
     if not field:
         if is_text := isinstance(chosen, str) and isinstance(rejected, str):
@@ -183,7 +188,11 @@ def _preference(values: Values, source: SourceSpec) -> Read:
 
 
 def _pair(
-    chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], style: Style, tools: tuple[Mapping[str, Any], ...], suffix: str = ""
+    chosen: tuple[Turn, ...],
+    rejected: tuple[Turn, ...],
+    style: Style,
+    tools: tuple[Mapping[str, Any], ...],
+    suffix: str = "",
 ) -> Read:
     _answered(chosen, f"chosen{suffix}"), _answered(rejected, f"rejected{suffix}")
     return Read(chosen, style, rejected=rejected, tools=tools)
@@ -205,13 +214,18 @@ def _classification(values: Values, source: SourceSpec) -> Read:
     field = "text" if values.get("text") is not None else "sentence"
     around = source.prompt if source.prompt is not None else PROMPT
     if "{text}" not in around:
-        raise BadInput("leaves no place for the text", field="prompt", found=around, expected="a text with '{text}' in it")
+        raise BadInput(
+            "leaves no place for the text", field="prompt", found=around, expected="a text with '{text}' in it"
+        )
     value = values.get("label")
     if value is None or isinstance(value, list | Mapping):
         raise BadInput("not a class", field="label", found=value, expected="a word or number")
     name = word(value)
     if source.labels and name not in source.labels:
-        raise BadInput("the class has no words", field="label", found=value, expected=f"one of {', '.join(source.labels)}", hint="Add it to 'labels'.")  # fmt: skip
+        known = ", ".join(source.labels)
+        raise BadInput(
+            "the class has no words", field="label", found=value, expected=f"one of {known}", hint="Add it to 'labels'."
+        )
     label = source.labels.get(name, name)
     asked = around.replace("{text}", text_of(values, field))
     return Read((Turn("user", asked), Turn("assistant", f" {label}")), "completion", label=label)
@@ -220,6 +234,10 @@ def _classification(values: Values, source: SourceSpec) -> Read:
 def _text(values: Values, source: SourceSpec) -> Read:
     return Read((Turn("assistant", text_of(values, "text")),), "text")
 
+
+CLASSIFICATION = Format(
+    "classification", "classification (text/label)", (("text", "label"), ("sentence", "label")), (), _classification
+)
 
 FORMATS = (
     Format(
@@ -233,11 +251,13 @@ FORMATS = (
         ("system", "tools"), _unpaired,
     ),
     Format("messages", "chat messages (role/content)", (("messages",),), ("system", "tools"), _conversations),
-    Format("sharegpt", "ShareGPT (conversations, from/value)", (("conversations",),), ("system", "tools"), _conversations),
+    Format(
+        "sharegpt", "ShareGPT (conversations, from/value)", (("conversations",),), ("system", "tools"), _conversations,
+    ),
     Format("alpaca", "Alpaca (instruction/input/output)", (("instruction", "output"),), ("input", "system"), _alpaca),
     Format("completion", "prompt and completion", (("prompt", "completion"),), ("system", "tools"), _completion),
     Format("question", "question and answer", (("question", "answer"),), ("system",), _question),
-    Format("classification", "classification (text/label)", (("text", "label"), ("sentence", "label")), (), _classification),
+    CLASSIFICATION,
     Format("text", "plain text", (("text",),), (), _text),
 )  # fmt: skip
 """Every format, those with more telling fields first."""
@@ -245,7 +265,9 @@ FORMATS = (
 KNOWN_FIELDS = frozenset(name for item in FORMATS for name in item.fields) | {"loss_weight", "weight"}
 
 
-def record(read: Read, values: Values, used: frozenset[str], weight: float | None, number: int, file: str, line: int) -> Record:
+def record(
+    read: Read, values: Values, used: frozenset[str], weight: float | None, number: int, file: str, line: int
+) -> Record:
     """The record of a row; fields that the format did not use become columns."""
     columns = {name: value for name, value in values.items() if name not in used and value is not None}
     return Record(

@@ -14,11 +14,14 @@ from tunewright.recipe import SourceSpec
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def is_name(path: str, origin: Keys) -> bool:
-    """Whether a source's path can only be a name on the hub: no such file, and no suffix of a file."""
+def is_name(source: SourceSpec, origin: Keys) -> bool:
+    """Whether a source's path can only be a name on the hub: no such file, no suffix of a file, and an owner before
+    a slash (or `part` or `subset` named)."""
+    path = source.path
     beside = origin.file.resolve().parent if origin.file else Path.cwd()
     exists = (beside / Path(path).expanduser()).exists() or Path(path).expanduser().exists()
-    return not exists and "/" in path and not Path(path).suffix and _NAME.fullmatch(path) is not None
+    named = "/" in path or source.part is not None or source.subset is not None
+    return not exists and named and not Path(path).suffix and _NAME.fullmatch(path) is not None
 
 
 def is_saved(path: Path) -> bool:
@@ -54,7 +57,8 @@ def _loaded(source: SourceSpec, place: Place) -> Any:
         found = datasets.load_dataset(source.path, name=source.subset)
     except Exception as error:
         raise BadInput(
-            f"no such file, and the hub's data set cannot be loaded: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "no such file, and no data set of the hub could be loaded under this name:"
+            f" {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             field=".".join(map(str, place)), found=source.path, expected="an existing path or the name of a data set",
         ) from None  # fmt: skip
     return _part(found, source, source.path)
@@ -63,7 +67,9 @@ def _loaded(source: SourceSpec, place: Place) -> Any:
 def _part(found: Any, source: SourceSpec, name: str) -> Any:
     if not hasattr(found, "keys"):
         if source.part is not None:
-            raise BadInput("the data set has no parts", file=name, field="part", found=source.part, hint="Remove 'part'.")
+            raise BadInput(
+                "the data set has no parts", file=name, field="part", found=source.part, hint="Remove 'part'."
+            )
         return found
     part = source.part or "train"
     if part not in found:

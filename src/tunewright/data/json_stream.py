@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tunewright.data.lines import LINE_LIMIT
 from tunewright.errors import BadInput
 
 CHUNK = 2**18
@@ -19,8 +20,8 @@ _blank = " \t\r\n"
 class _Text:
     """The part of the document that is not consumed yet."""
 
-    def __init__(self, path: Path, lines: Iterable[str]) -> None:
-        self.path, self.lines = path, iter(lines)
+    def __init__(self, path: Path, pieces: Iterable[str]) -> None:
+        self.path, self.pieces = path, iter(pieces)
         self.held, self.at, self.line, self.more = "", 0, 1, True
 
     def grow(self) -> None:
@@ -28,9 +29,9 @@ class _Text:
         parts, size = [self.held[self.at :]], 0
         wanted = max(CHUNK, len(parts[0]))
         while size < wanted and self.more:
-            line = next(self.lines, None)
-            self.more = line is not None
-            parts.append(line or "")
+            piece = next(self.pieces, None)
+            self.more = piece is not None
+            parts.append(piece or "")
             size += len(parts[-1])
         self.held, self.at = "".join(parts), 0
 
@@ -54,7 +55,7 @@ class _Text:
             try:
                 value, end = _decode(self.held, self.at)
             except json.JSONDecodeError as error:
-                if self.more:
+                if self.more and self._may_go_on(error):
                     self.grow()
                     continue
                 raise self.fault(f"not valid JSON: {error.msg}", error.pos) from None
@@ -66,6 +67,12 @@ class _Text:
             self.move(end)
             return value
 
+    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
+        """Whether the value may only be cut off: an open string, or a fault where the text held ends."""
+        if len(self.held) - self.at > LINE_LIMIT:
+            raise self.fault(f"a row is longer than {LINE_LIMIT // 2**20} MB", self.at)
+        return error.msg.startswith("Unterminated string") or error.pos > len(self.held) - 16
+
     def fault(self, message: str, at: int) -> BadInput:
         line = self.line + self.held.count("\n", self.at, at)
         found = self.held[at : at + 60].strip()
@@ -75,13 +82,13 @@ class _Text:
         )  # fmt: skip
 
 
-def objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    """Line and value of each item of the array in `lines` (each with its line end).
+def objects(path: Path, pieces: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """Line and value of each item of the array whose text comes in `pieces`.
 
     A document that is an object holding exactly one list of objects stands for that list. Raises `BadInput` with
     file and line for anything else.
     """
-    text = _Text(path, lines)
+    text = _Text(path, pieces)
     first = text.peek()
     if first == "{":
         yield from _only_list(text)
@@ -109,7 +116,9 @@ def objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 def _only_list(text: _Text) -> Iterator[tuple[int, Any]]:
     line, document = text.line, text.value()
-    lists = [value for value in document.values() if isinstance(value, list) and all(isinstance(i, dict) for i in value)]
+    lists = [
+        value for value in document.values() if isinstance(value, list) and all(isinstance(i, dict) for i in value)
+    ]
     if len(lists) != 1:
         raise BadInput(
             "the document is one object, not rows", file=text.path, line=line,

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from tunewright.data.records import Turn
@@ -46,7 +47,9 @@ def turn(message: Any, field: str) -> Turn:
     if not isinstance(name, str) or name.lower() not in ROLES:
         hint = nearest(name.lower(), ROLES) if isinstance(name, str) else None
         known = ", ".join(sorted(ROLES))
-        raise BadInput("the speaker is not known", field=f"{field}.{said_by}", found=name, expected=f"one of {known}", hint=hint)  # fmt: skip
+        raise BadInput(
+            "the speaker is not known", field=f"{field}.{said_by}", found=name, expected=f"one of {known}", hint=hint
+        )
     if said not in message and not message.get("tool_calls"):
         raise BadInput(f"lacks '{said}'", field=f"{field}.{said}", found=list(message), expected="what is said")
     role = ROLES[name.lower()]
@@ -71,10 +74,8 @@ def weight(holder: Mapping[str, Any], field: str) -> float | None:
         return None
     value = holder[key]
     if isinstance(value, str):  # CSV and TSV know text only
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise BadInput(
             "not a loss weight", field=f"{field}.{key}" if field else key, found=holder[key],
@@ -93,7 +94,9 @@ def tools(value: Any, field: str) -> tuple[Mapping[str, Any], ...]:
         described = item if "function" in item else {"type": "function", "function": dict(item)}
         inner = described["function"]
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-            raise BadInput("the tool has no name", field=f"{field}.{index}", found=item, expected="an object with 'name'")
+            raise BadInput(
+                "the tool has no name", field=f"{field}.{index}", found=item, expected="an object with 'name'"
+            )
         made.append(described)
     return tuple(made)
 

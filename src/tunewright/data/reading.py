@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tunewright.data import formats, messages
 from tunewright.data.formats import FORMATS, Format
+from tunewright.data.lines import FaultyRow, Report, Row, stop
 from tunewright.data.records import Record
-from tunewright.data.sources import Report, Row, rows, stop
+from tunewright.data.sources import rows
 from tunewright.document import Keys, Place, find_path
-from tunewright.errors import BadInput, nearest
+from tunewright.errors import BadInput, nearest, shown
 from tunewright.recipe import SourceSpec
 
 _WEIGHTS = frozenset({"loss_weight", "weight"})
@@ -43,7 +45,8 @@ class Reader:
             if name not in formats.KNOWN_FIELDS:
                 known = sorted(formats.KNOWN_FIELDS)
                 raise BadInput(
-                    "no format has such a field", file=self.origin.file, line=self.origin.lines.get((*self.place, "fields")),
+                    "no format has such a field",
+                    file=self.origin.file, line=self.origin.lines.get((*self.place, "fields")),
                     field=f"fields.{name}", hint=nearest(name, known) or f"Known: {', '.join(known)}.",
                 )  # fmt: skip
 
@@ -91,9 +94,13 @@ class Reader:
         try:
             made = self._convert(values)
         except Exception as error:
-            raise BadInput(f"the function failed on this row: {type(error).__name__}: {error}", field="function") from error
+            raise BadInput(
+                f"the function failed on this row: {type(error).__name__}: {error}", field="function"
+            ) from error
         if made is not None and not isinstance(made, Mapping):
-            raise BadInput("the function gave no row", field="function", found=made, expected="a dict, or None to leave it out")
+            raise BadInput(
+                "the function gave no row", field="function", found=made, expected="a dict, or None to leave it out"
+            )
         return None if made is None else dict(made)
 
     def _form(self, values: Mapping[str, Any], row: Row) -> Format:
@@ -128,14 +135,21 @@ class Reader:
         )  # fmt: skip
 
 
-def user_function(source: SourceSpec, origin: Keys, place: Place) -> Callable[[dict[str, Any]], Any]:
-    """The function that `source.function` (`FILE.py:NAME`) names. Raises `BadInput` when there is none."""
-    assert source.function is not None
-    file, _, name = source.function.rpartition(":")
+def function_file(source: SourceSpec, origin: Keys, place: Place) -> tuple[Path, str]:
+    """File and name of the function that `source.function` (`FILE.py:NAME`) names."""
+    file, _, name = (source.function or "").rpartition(":")
     at = (*place, "function")
     if not file or not name.isidentifier():
-        raise BadInput("not a function", file=origin.file, line=origin.lines.get(at), field="function", found=source.function, expected="FILE.py:NAME")  # fmt: skip
-    path = find_path(file, origin, at)
+        raise BadInput(
+            "not a function", file=origin.file, line=origin.lines.get(at), field="function", found=source.function,
+            expected="FILE.py:NAME",
+        )  # fmt: skip
+    return find_path(file, origin, at), name
+
+
+def user_function(source: SourceSpec, origin: Keys, place: Place) -> Callable[[dict[str, Any]], Any]:
+    """The function that `source.function` names. Raises `BadInput` when there is none."""
+    path, name = function_file(source, origin, place)
     spec = importlib.util.spec_from_file_location(f"tunewright_rows_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadInput("cannot be read as a Python file", file=path, field="function")
@@ -147,14 +161,18 @@ def user_function(source: SourceSpec, origin: Keys, place: Place) -> Callable[[d
     found = getattr(module, name, None)
     if not callable(found):
         known = [item for item in vars(module) if callable(getattr(module, item))]
-        raise BadInput("the file has no such function", file=path, field="function", found=name, hint=nearest(name, known))
+        raise BadInput(
+            "the file has no such function", file=path, field="function", found=name, hint=nearest(name, known)
+        )
     made: Callable[[dict[str, Any]], Any] = found
     return made
 
 
-def _placed(fault: BadInput, row: Row) -> BadInput:
+def _placed(fault: BadInput, row: Row) -> FaultyRow:
     """The same fault with the row's file and line."""
-    return BadInput(
+    placed = FaultyRow(
         fault.message, file=row.file, line=row.line, field=fault.field, found=fault.found, expected=fault.expected,
         hint=" ".join(part for part in (fault.hint, row.note) if part) or None,
     )  # fmt: skip
+    placed.row = shown(row.values, 240)
+    return placed

@@ -41,11 +41,12 @@ class Record:
 
     `style` says how the turns become text: `chat` through the chat template, `completion` joined verbatim (prompt,
     then completion, then the end token), `text` as it is with the end token. The last turn is what is answered (the
-    completion); `rejected` is the worse answer of a preference pair; `label` is the class of a classification row
+    completion); `rejected` is the whole conversation with the worse answer of a preference pair (it begins with the
+    same turns, so `replace(record, turns=record.rejected)` renders it); `label` is the class of a classification row
     (str) or the judgement of an unpaired row (bool). `weight` multiplies every token weight of the record.
     `source` is the index of the recipe's source, `file` and `line` say where the row stands (line 1 is the first;
-    for a JSON array or Parquet file, the row number). `columns` holds further named values of the row, for methods
-    that need them.
+    for a JSON array, Parquet file or data set, the row number). `columns` holds further named values of the row, for
+    methods that need them.
     """
 
     turns: tuple[Turn, ...]

@@ -6,43 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 from tunewright.data import hub
 from tunewright.data.json_stream import objects
+from tunewright.data.lines import LINE_LIMIT, Report, Row, chunks, lines, opened, stop
 from tunewright.document import Keys, Place, find_path
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe import SourceSpec
 
-LINE_LIMIT = 64 * 2**20
-"""Bytes of the longest line that is read; a longer one is refused before it fills the memory."""
-
 SEPARATOR = "<|endoftext|>"
 TEXT = (".txt", ".text", ".md")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", *TEXT)
-
-Report = Callable[[BadInput], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as it stands in its file: named values, and where they stand.
-
-    `line` is the line (first is 1) in files of lines; in a JSON array, Parquet file or data set it is the row number,
-    and `note` says on which line the row begins where that is known.
-    """
-
-    file: str
-    line: int
-    values: dict[str, Any]
-    note: str = ""
-
-
-def stop(fault: BadInput) -> NoReturn:
-    """The default answer to a faulty row: it is raised."""
-    raise fault
 
 
 def located(source: SourceSpec, origin: Keys, place: Place = ("data",)) -> list[Path] | None:
@@ -51,7 +28,7 @@ def located(source: SourceSpec, origin: Keys, place: Place = ("data",)) -> list[
     A directory stands for its text files, at any depth, by name. Raises `BadInput` for a path that does not exist,
     a suffix that is not known, and a directory without text files.
     """
-    if hub.is_name(source.path, origin):
+    if hub.is_name(source, origin):
         return None
     path = find_path(source.path, origin, place)
     if not path.is_dir():
@@ -84,10 +61,7 @@ def rows(source: SourceSpec, origin: Keys, place: Place = ("data",), report: Rep
     else:
         found = None
     stream = _of_data_set(source.path, found) if found is not None else _of_files(paths or [], report)
-    for count, row in enumerate(stream):
-        if source.limit is not None and count >= source.limit:
-            return
-        yield row
+    yield from islice(stream, source.limit)
 
 
 def _of_data_set(name: str, found: Iterator[dict[str, Any]]) -> Iterator[Row]:
@@ -112,7 +86,8 @@ def _suffix(path: Path) -> str:
         return last
     raise BadInput(
         "the kind of file is not known", file=path, field="path", found=last or path.name,
-        expected=f"a name that ends in {', '.join(SUFFIXES)} (also with .gz)", hint=nearest(last, SUFFIXES) if last else None,
+        expected=f"a name that ends in {', '.join(SUFFIXES)} (also with .gz)",
+        hint=nearest(last, SUFFIXES) if last else None,
     )  # fmt: skip
 
 
@@ -121,64 +96,8 @@ def _is_text(path: Path) -> bool:
     return name.endswith(TEXT)
 
 
-def opened(path: Path) -> BinaryIO:
-    """The bytes of a file, unzipped when its name ends in `.gz`."""
-    try:
-        if path.suffix.lower() == ".gz":
-            import gzip
-
-            return io.BufferedReader(gzip.open(path, "rb"), 2**20)  # type: ignore[arg-type]
-        return path.open("rb")
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror}", file=path) from None
-
-
-def _lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
-    """Number and text (without the line end) of every line; faulty lines are reported and left out."""
-    number = 0
-    with opened(path) as stream:
-        while True:
-            number += 1
-            try:
-                line = stream.readline(LINE_LIMIT + 1)
-            except (EOFError, OSError) as error:
-                stop(BadInput(f"not a complete gzip file: {error}", file=path, line=number, hint="Copy it again."))
-            if not line:
-                return
-            if len(line) > LINE_LIMIT:
-                stop(BadInput(
-                    f"the line is longer than {LINE_LIMIT // 2**20} MB", file=path, line=number,
-                    expected="one row per line", hint="Are the line ends missing, or is this not a text file?",
-                ))  # fmt: skip
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            text = _text(line, path, number, report)
-            if text is not None:
-                yield number, text.rstrip("\r\n")
-
-
-def _text(line: bytes, path: Path, number: int, report: Report) -> str | None:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        likely = "UTF-16" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else "Latin-1 or Windows-1252"
-        report(BadInput(
-            f"not UTF-8 text: {error.reason} at byte {error.start + 1} of the line", file=path, line=number,
-            found=line[error.start : error.start + 8], expected="UTF-8",
-            hint=f"The file is likely {likely}; convert it: iconv -t UTF-8.",
-        ))  # fmt: skip
-        return None
-    if "\0" in text:
-        report(BadInput(
-            f"holds a NUL byte at byte {line.index(0) + 1} of the line", file=path, line=number, expected="text",
-            hint="The file is binary, damaged, or UTF-16.",
-        ))  # fmt: skip
-        return None
-    return text
-
-
 def _jsonl(path: Path, report: Report) -> Iterator[Row]:
-    for number, text in _lines(path, report):
+    for number, text in lines(path, report):
         if not text.strip():
             continue
         try:
@@ -188,7 +107,8 @@ def _jsonl(path: Path, report: Report) -> Iterator[Row]:
             message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             whole = number == 1 and text.strip() in ("[", "{")
             report(BadInput(
-                f"not valid JSON{column}: {message}", file=path, line=number, found=text, expected="one JSON object per line",
+                f"not valid JSON{column}: {message}", file=path, line=number, found=text,
+                expected="one JSON object per line",
                 hint="The file looks like one JSON document: name it .json." if whole else None,
             ))  # fmt: skip
             if whole:
@@ -210,7 +130,7 @@ def _json(path: Path, report: Report) -> Iterator[Row]:
     if head.startswith(b"{") and _first_line_is_whole(head):
         yield from _jsonl(path, report)
         return
-    for number, (line, values) in enumerate(objects(path, (text + "\n" for _, text in _lines(path, stop))), 1):
+    for number, (line, values) in enumerate(objects(path, chunks(path)), 1):
         note = f"Row {number} begins on line {line}."
         if isinstance(values, dict):
             yield Row(str(path), number, values, note)
@@ -229,7 +149,7 @@ def _first_line_is_whole(head: bytes) -> bool:
 
 def _csv(path: Path, report: Report) -> Iterator[Row]:
     csv.field_size_limit(LINE_LIMIT)
-    reader = csv.reader((text + "\n" for _, text in _lines(path, stop)), strict=True)
+    reader = csv.reader((text + "\n" for _, text in lines(path, stop)), strict=True)
     names: list[str] | None = None
     begins = 1
     while True:
@@ -251,7 +171,7 @@ def _csv(path: Path, report: Report) -> Iterator[Row]:
 
 def _tsv(path: Path, report: Report) -> Iterator[Row]:
     names: list[str] | None = None
-    for line, text in _lines(path, report):
+    for line, text in lines(path, report):
         if names is None:
             names = _header(text.split("\t"), path)
         elif text:
@@ -261,7 +181,9 @@ def _tsv(path: Path, report: Report) -> Iterator[Row]:
 def _header(cells: list[str], path: Path) -> list[str]:
     doubled = next((name for name in cells if cells.count(name) > 1), None)
     if doubled is not None:
-        raise BadInput("two columns have the same name", file=path, line=1, field=doubled, hint="Is there a header line?")
+        raise BadInput(
+            "two columns have the same name", file=path, line=1, field=doubled, hint="Is there a header line?"
+        )
     return cells
 
 
@@ -294,7 +216,7 @@ def _parquet(path: Path, report: Report) -> Iterator[Row]:
 def _plain(path: Path, report: Report) -> Iterator[Row]:
     split = _splitting(path)
     begins, held = 0, list[str]()
-    for number, text in _lines(path, report):
+    for number, text in lines(path, report):
         parts = text.split(SEPARATOR) if split == SEPARATOR else [text]
         for index, part in enumerate(parts):
             ends = index > 0 or split == "lines" or (split == "paragraphs" and not part.strip())
@@ -311,7 +233,7 @@ def _plain(path: Path, report: Report) -> Iterator[Row]:
 
 def _splitting(path: Path) -> str:
     blank = paragraphs = text_before = False
-    for _, text in _lines(path, lambda fault: None):
+    for _, text in lines(path, lambda fault: None):
         if SEPARATOR in text:
             return SEPARATOR
         if text.strip():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +43,24 @@ class Table:
         """`FILE:LINE` of a sequence's record."""
         return f"{self.files[int(self.columns['file'][index])]}:{int(self.columns['line'][index])}"
 
+    def taken(self, indices: NDArray[np.int64]) -> Table:
+        """A table of the sequences `indices`, in that order, held in memory."""
+        spans = [np.arange(self.starts[i], self.starts[i + 1]) for i in indices]
+        flat = np.concatenate(spans)
+        return Table(
+            self.ids[flat],
+            self.weights[flat],
+            np.concatenate([[0], np.cumsum([len(span) for span in spans])]),
+            {name: column[indices] for name, column in self.columns.items()},
+            {name: column[flat] for name, column in self.token_columns.items()},
+            self.files,
+        )
+
     def save(self, folder: Path) -> None:
         """Writes one `.npy` file per array and `table.json` into a new folder."""
         folder.mkdir(parents=True)
-        for name, array in self._arrays().items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        for name, column in self._arrays().items():
+            np.save(folder / f"{name}.npy", column, allow_pickle=False)
         (folder / "table.json").write_text(json.dumps({"files": self.files, "arrays": list(self._arrays())}))
 
     @staticmethod
@@ -74,3 +89,70 @@ class Table:
             **{f"sequence.{name}": column for name, column in self.columns.items()},
             **{f"token.{name}": column for name, column in self.token_columns.items()},
         }
+
+
+class TableWriter:
+    """Writes a table of any length to a new folder, one sequence after the other, with little memory."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._columns = {name: _Growing(folder / f"{name}.npy", kind) for name, kind in _KINDS.items()}
+        self._columns["starts"].extend([0])
+        self._files: dict[str, int] = {}
+        self._tokens = 0
+
+    def add(
+        self, ids: Sequence[int], weights: Sequence[float], *, source: int, file: str, line: int, prompt: int
+    ) -> None:
+        """Adds one sequence."""
+        self._tokens += len(ids)
+        known = self._files.setdefault(file, len(self._files))
+        values = (ids, weights, (self._tokens,), (source,), (known,), (line,), (prompt,))
+        for column, new in zip(self._columns.values(), values, strict=True):
+            column.extend(new)
+
+    def close(self) -> None:
+        """Completes the files, as `Table.load` reads them."""
+        for column in self._columns.values():
+            column.close()
+        described = {"files": list(self._files), "arrays": list(self._columns)}
+        (self._folder / "table.json").write_text(json.dumps(described))
+
+
+_KINDS = {
+    "ids": "i", "weights": "f", "starts": "q", "sequence.source": "i", "sequence.file": "i", "sequence.line": "q",
+    "sequence.prompt": "i",
+}  # fmt: skip
+
+
+class _Growing:
+    """A one-dimensional `.npy` file that grows; the header, which has room for any length, is completed at the end."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._held: array[Any] = array(kind)
+        self._count = 0
+        self._stream = path.open("wb")
+        self._header()
+
+    def extend(self, values: Sequence[Any]) -> None:
+        self._held.extend(values)
+        if len(self._held) >= 2**18:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._stream.seek(0)
+        self._header()
+        self._stream.close()
+
+    def _flush(self) -> None:
+        self._held.tofile(self._stream)
+        self._count += len(self._held)
+        self._held = array(self._held.typecode)
+
+    def _header(self) -> None:
+        kind = np.lib.format.dtype_to_descr(np.dtype(self._held.typecode))
+        np.lib.format.write_array_header_1_0(
+            self._stream, {"descr": kind, "fortran_order": False, "shape": (self._count,)}
+        )

@@ -38,10 +38,11 @@ class Rendered(Protocol):
 
 
 class Renderer(Protocol):
-    """Turns records into tokens, as training did."""
+    """Turns records into tokens, as training did; `mode` says whether a chat template does."""
 
-    def render(self, record: Record) -> Rendered: ...
+    def render_many(self, records: Sequence[Record]) -> Sequence[Rendered]: ...
     def prompt(self, record: Record) -> Sequence[int]: ...
+    def mode(self, record: Record) -> Literal["chat", "verbatim"]: ...
 
 
 @dataclass(frozen=True)
@@ -72,26 +73,36 @@ class Rows:
 
     def taken(self, indices: NDArray[np.int64]) -> Rows:
         """The rows at `indices`."""
-        return replace(self, records=[self.records[i] for i in indices], table=None)
+        table = None if self.table is None else tabulated(_sequence(self.table, i) for i in indices.tolist())
+        return replace(self, records=[self.records[i] for i in indices], table=table)
+
+    def rendered(self, records: Sequence[Record]) -> list[Rendered]:
+        """Each record as tokens, by the renderer of its source."""
+        made: dict[int, Rendered] = {}
+        for number in {record.source for record in records}:
+            own = [index for index, record in enumerate(records) if record.source == number]
+            made |= zip(own, self.renderers[number].render_many([records[index] for index in own]), strict=True)
+        return [made[index] for index in range(len(records))]
 
 
 @dataclass(frozen=True)
 class Subject:
     """A model under measurement, and the rows it is measured on.
 
-    `rows` are those of `data.eval`; `read` gives the rows of a task's own data from its reading options (`path`,
-    `format`, `fields`, `labels`); `examples` are training records for few-shot prompts. At most `batch_tokens`
-    positions are computed at once, `limit` bounds the rows of every task. `embedded` says that the model is the
-    embedded one, whose retention text is known. `stop` are the ids that end an answer.
+    `rows` are those of `data.eval`. `read` gives the rows of a task's own data from its reading options (`path`,
+    `format`, `fields`, `labels`) and whether they are read like the training data. `examples` are training records for
+    few-shot prompts. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
+    `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention text is
+    known. `stop` are the ids that end an answer.
     """
 
     policy: Policy
     tokenizer: Any
     rows: Rows
     stop: frozenset[int]
-    read: Callable[[Mapping[str, Any]], Rows] | None = None
+    read: Callable[[Mapping[str, Any], bool], Rows] | None = None
     examples: Sequence[Record] = ()
-    batch_tokens: int = 8192
+    batch_tokens: int = 2048
     limit: int | None = None
     embedded: bool = False
     origin: Keys = field(default_factory=lambda: Keys(None, {}))
@@ -133,11 +144,16 @@ class Scores:
 
 
 class Task(Method):
-    """Something to measure: rows, what the model does with them, and a value for each."""
+    """Something to measure: rows, what the model does with them, and a value for each.
+
+    `generates` says that answers are generated; `like_training` that own rows are read with the options of the
+    training data, unless the task names options itself.
+    """
 
     kind: ClassVar[str] = "task"
     role: ClassVar[Role] = "target"
     generates: ClassVar[bool] = False
+    like_training: ClassVar[bool] = True
 
     data: str | None = option(None, "Rows of its own; default those of data.eval.", changes="output", to=None)
     format: str | None = option(
@@ -177,7 +193,7 @@ class Task(Method):
         if subject.read is None:
             raise BadInput("rows of its own cannot be read here", field="data", found=self.data)
         given = {"path": self.data, "format": self.format, "fields": self.fields, "labels": self.labels}
-        return subject.read({key: value for key, value in given.items() if value})
+        return subject.read({key: value for key, value in given.items() if value}, self.like_training)
 
     def rows(self, subject: Subject) -> Rows:
         """`all_rows` within the limits of task and subject. Raises `BadInput` when there is none."""
@@ -197,6 +213,11 @@ def answered(record: Record, text: str) -> Record:
 def prompt_text(record: Record) -> str:
     """The prompt as a person reads it."""
     return "\n".join(turn.content for turn in record.prompt)
+
+
+def _sequence(table: Table, index: int) -> tuple[Sequence[int], Sequence[float]]:
+    part = slice(int(table.starts[index]), int(table.starts[index + 1]))
+    return table.ids[part], table.weights[part]  # type: ignore[return-value]
 
 
 def tabulated(sequences: Iterable[tuple[Sequence[int], Sequence[float]]]) -> Table:

@@ -15,6 +15,7 @@ FEWEST = 10
 """With fewer examples than this no interval is taken as evidence."""
 
 _CELLS = 1 << 22
+_REPEATED = 20
 
 
 class Interval(NamedTuple):
@@ -32,6 +33,10 @@ def resampled_sums(columns: Values, resamples: int = RESAMPLES, seed: int = 0) -
     """
     n = len(columns)
     rng = np.random.default_rng([seed, 0xB007])
+    distinct, copies = np.unique(columns, axis=0, return_counts=True)
+    if len(distinct) <= n // _REPEATED:
+        # Drawing rows and counting equal ones is drawing the counts: the same distribution, at once.
+        return rng.multinomial(n, copies / n, size=resamples) @ distinct
     sums = np.empty((resamples, columns.shape[1]))
     step = max(1, _CELLS // n)
     for start in range(0, resamples, step):

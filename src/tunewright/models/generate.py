@@ -210,7 +210,6 @@ class _Run:
         context: int,
     ) -> None:
         self.model, self.decoding, self.draws = model, decoding, draws
-        self.device = next(model.parameters()).device
         self.rows = torch.tensor(rows)
         self.prompt = torch.tensor([len(prompt) for prompt in prompts])
         self.end = (self.prompt + decoding.max_new_tokens).clamp(max=context)
@@ -230,7 +229,7 @@ class _Run:
             yield row, self.ids[n, made].tolist(), self.logprobs[n, made].tolist(), bool(self.stopped[n])
 
     def _advance(self) -> None:
-        forward = _Forward(self.model, self.device)
+        forward = Forward(self.model)
         fed = torch.arange(len(self.rows))  # the rows the cache holds
         while (going := self._going(fed)).any():
             if going.sum() <= KEPT_SHARE * len(fed):
@@ -238,7 +237,7 @@ class _Run:
                 fed = fed[going]
                 going = torch.ones(len(fed), dtype=torch.bool)
             at = int(self.known[fed[going]].min())
-            logits = forward(self.ids[fed, forward.seen : at])
+            logits = forward(self.ids[fed, forward.seen : at])[:, -1]
             choosing = going & (self.known[fed] == at)
             self._choose(fed[choosing], logits[choosing.to(logits.device)])
 
@@ -258,29 +257,31 @@ class _Run:
         self.stopped[rows] = torch.isin(chosen.cpu(), self.stop)
 
 
-class _Forward:
-    """The model over growing sequences: only tokens it has not seen are computed, where it can keep a cache."""
+class Forward:
+    """The model over growing sequences: tokens it has seen are not computed again, where it can keep a cache.
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    Use it inside `evaluating`. `cached` says whether the model keeps one; without, every call computes all tokens.
+    """
+
+    def __init__(self, model: Any) -> None:
         from transformers import DynamicCache
 
         taken = inspect.signature(type(model).forward).parameters
-        self.model, self.device, self.seen = model, device, 0
-        self.cache = DynamicCache(config=model.config) if "past_key_values" in taken else None
-        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self.model, self.device, self.seen = model, next(model.parameters()).device, 0
+        self.cached = "past_key_values" in taken
+        self.cache = DynamicCache(config=model.config) if self.cached else None
+        self.some_only = "logits_to_keep" in taken
 
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Logits [rows, vocabulary] after the last of the tokens from `seen` on, ids [rows, new]."""
-        ids = ids.to(self.device)
-        if self.cache is None:
-            out = self.model(input_ids=ids, use_cache=False, **self.last_only)
-        else:
-            out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **self.last_only)
-            self.seen += ids.shape[1]
-        logits: Tensor = out.logits[:, -1]
+    def __call__(self, ids: Tensor, last: int = 1) -> Tensor:
+        """Logits [rows, last, vocabulary] after the `last` last of the tokens from `seen` on, ids [rows, new]."""
+        keep = {"logits_to_keep": last} if self.some_only else {}
+        past = {"past_key_values": self.cache} if self.cached else {}
+        out = self.model(input_ids=ids.to(self.device), use_cache=self.cached, **past, **keep)
+        self.seen += ids.shape[1] if self.cached else 0
+        logits: Tensor = out.logits[:, -last:]
         return logits
 
     def keep(self, rows: Tensor) -> None:
-        """Forgets all rows but these [kept]."""
+        """Goes on with these of its rows [kept]; a row may be named several times."""
         if self.cache is not None:
             self.cache.batch_select_indices(rows.to(self.device))

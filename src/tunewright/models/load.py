@@ -81,7 +81,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         try:
             tokenizer.chat_template = Path(spec.chat_template).read_text()
         except OSError as error:
-            raise BadInput(f"cannot be read: {error.strerror}", file=spec.chat_template, field="model.chat_template") from None
+            raise BadInput(
+                f"cannot be read: {error.strerror}", file=spec.chat_template, field="model.chat_template"
+            ) from None
     return tokenizer
 
 
@@ -226,7 +228,9 @@ def _refuse_pickles(origin: str) -> None:
     if missing:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f"'{pickled[0]}' is a pickle, which can run code: convert it to safetensors." if pickled else None
-        raise BadInput("the model folder lacks its weights", file=folder, field="model.path", expected=missing[0], hint=hint)
+        raise BadInput(
+            "the model folder lacks its weights", file=folder, field="model.path", expected=missing[0], hint=hint
+        )
 
 
 @torch.no_grad()
@@ -254,3 +258,17 @@ def _pieces(tokenizer: Any, spec: ModelSpec, token: str) -> list[int]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def describe(spec: ModelSpec) -> tuple[int | None, int]:
+    """(longest sequence or None, embedding rows) by the model's configuration, without loading weights."""
+    from transformers import AutoConfig
+
+    origin = locate(spec)
+    try:
+        config = AutoConfig.from_pretrained(
+            origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        ).get_text_config()
+    except Exception as error:
+        raise BadInput(f"the model cannot be loaded: {_first_line(error)}", file=origin, field="model.path") from None
+    return context_of(config), int(config.vocab_size) + len(spec.add_tokens.tokens)

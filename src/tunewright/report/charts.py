@@ -151,11 +151,11 @@ def _running(values: Sequence[float], span: float) -> list[tuple[float, float]]:
 
 
 def _unit(measure: Measure) -> str:
-    return "share" if is_share(measure) else measure.metric
+    return "share" if is_share(measure) else f"{measure.unit} {measure.metric}"
 
 
 def _interval(measure: Measure, span: float) -> Markup:
-    turn = -1 if measure.higher_is_better is False else 1
+    turn = 1 if measure.higher_is_better or measure.unit == "tokens" else -1
     place = lambda value: SIZE / 2 * (1 + turn * value / span)
     parts = [Markup('<path class="zero" d="M{0} 0V{1}"/>').format(SIZE // 2, SIZE)]
     if measure.low is not None and measure.high is not None:
@@ -163,11 +163,10 @@ def _interval(measure: Measure, span: float) -> Markup:
         parts.append(Markup('<path class="reach" d="M{0:.1f} 500H{1:.1f}"/>').format(*ends))
     if measure.delta is not None:
         parts.append(Markup('<path class="point" d="M{0:.1f} 500h0"/>').format(place(measure.delta)))
-    kind = measure.reading.split()[0]
     return Markup(
         '<svg class="forest {kind}" viewBox="0 0 {size} {size}" preserveAspectRatio="none" role="img" '
         'aria-label="{reading}">{parts}</svg>'
-    ).format(kind=kind, size=SIZE, reading=measure.reading, parts=Markup("").join(parts))
+    ).format(kind=measure.tone, size=SIZE, reading=measure.finding, parts=Markup("").join(parts))
 
 
 def _draw(line: Line, x: Axis, y: Axis) -> Markup:

@@ -44,14 +44,14 @@ def charts(rows: Sequence[Row]) -> list[Markup]:
         made.append(line_chart("Training loss", _noisy(loss)))
     if rate := _points(rows, "lr"):
         made.append(line_chart("Learning rate", [Line("", thinned(rate), dots=len(rate) < FEW_POINTS)]))
-    if norm := _points(rows, "grad_norm"):
+    if norm := _points(rows, "gradient_norm"):
         made.append(line_chart("Gradient norm before clipping", _noisy(norm)))
     if speed := _points(rows, "tokens_per_second"):
         made.append(line_chart("Training tokens per second", _noisy(speed)))
     if sources := _by_name(rows, "sources"):
         made.append(_several("Training loss per source (smoothed)", sources, smoothed=True))
     for name, points in _by_name(rows, "evaluation").items():
-        made.append(line_chart(f"During training: {name}", [Line("", points, dots=True)]))
+        made.append(line_chart(f"During training: {name.replace('_', ' ')}", [Line("", points, dots=True)]))
     return made
 
 

@@ -10,11 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tunewright import output
 from tunewright.errors import BadInput
 
 FILE = "evidence.json"
-
-Reading = Literal["better", "worse", "changed", "no difference found", "not tested"]
 
 
 def _finite(value: Any) -> Any:
@@ -52,18 +51,18 @@ class Measure(Part):
     low: Number = Field(description="Lower end of the 95% interval of delta, paired over examples.")
     high: Number = Field(description="Upper end of the interval.")
     n: int = Field(description="Examples measured.", ge=0)
-    higher_is_better: bool | None = Field(description="Direction of improvement; null where there is none.")
+    higher_is_better: bool = Field(description="Direction of improvement, where there is one.")
+    unit: Literal["share", "nats", "tokens", "score"] = Field(
+        "score", description="A share lies between 0 and 1; nats are per token; tokens are a length."
+    )
+    finding: str = Field(description="What the interval allows to say.")
 
     @property
-    def reading(self) -> Reading:
-        """What the interval says: an interval that contains 0 shows no difference."""
-        if self.low is None or self.high is None:
-            return "not tested"
-        if self.low <= 0 <= self.high:
-            return "no difference found"
-        if self.higher_is_better is None:
-            return "changed"
-        return "better" if (self.low > 0) == self.higher_is_better else "worse"
+    def tone(self) -> Literal["better", "worse", "changed", "open"]:
+        """The finding as a colour: a length that is higher or lower has changed, without being better or worse."""
+        if self.finding in ("better", "worse"):
+            return self.finding  # type: ignore[return-value]
+        return "changed" if self.finding in ("higher", "lower") else "open"
 
 
 class Cost(Part):
@@ -89,7 +88,7 @@ class Settings(Part):
     """The circumstances that numbers depend on."""
 
     dtype: str = Field(description="Number format of the arithmetic.")
-    batch: int | None = Field(None, description="Examples evaluated at once.")
+    batch: int | None = Field(None, description="Most positions (tokens) evaluated at once.")
     device: str = Field(description="Where it ran.")
     threads: int | None = Field(None, description="Processor threads.")
     seed: int = Field(description="Seed of data order, initialisation and dropout.")
@@ -107,14 +106,14 @@ class Source(Part):
     format: str = Field(description="The rows' format, recognised or named.")
     rows_in: int = Field(description="Rows read.")
     rows_kept: int = Field(description="Rows trained on.")
-    cut: int = Field(0, description="Rows shortened to the length limit.")
+    cut: int = Field(0, description="Rows trained on that were shortened to the length limit.")
     dropped: int = Field(0, description="Rows left out for their length.")
     duplicates: int = Field(0, description="Rows left out as exact duplicates.")
-    overlap: int = Field(0, description="Rows left out because they are held out for evaluation too.")
+    overlap: int = Field(0, description="Rows left out because the evaluation data holds them too.")
     empty: int = Field(0, description="Rows left out because nothing in them is trained on.")
-    tokens: int = Field(0, description="Tokens of the kept rows.")
-    tokens_lost: int = Field(0, description="Tokens lost to cutting and dropping.")
-    answers_lost: int = Field(0, description="Rows whose answer was cut or dropped.")
+    tokens: int = Field(0, description="Tokens of the rows trained on.")
+    tokens_lost: int = Field(0, description="Tokens lost to the length limit.")
+    answers_lost: int = Field(0, description="Rows that lost every trained token to the limit.")
     trained_share: Number = Field(None, description="Share of the tokens that carry loss.")
 
 
@@ -138,10 +137,11 @@ class Example(Part):
     task: str = Field("", description="The measure this example belongs to.")
 
     @property
-    def outcome(self) -> Literal["better", "worse", "same"]:
-        """How the score moved; without scores, the same."""
-        gain = (self.score_after or 0.0) - (self.score_before or 0.0)
-        return "better" if gain > 0 else "worse" if gain < 0 else "same"
+    def gain(self) -> float:
+        """How far the score rose; 0 without scores."""
+        if self.score_before is None or self.score_after is None:
+            return 0.0
+        return self.score_after - self.score_before
 
 
 class HardRow(Part):
@@ -179,12 +179,14 @@ class FewShot(Part):
 
 
 class Spread(Part):
-    """One measure again under other circumstances that should not matter (batch size, seed of evaluation)."""
+    """How far the tuned model's score and answers move with the evaluation's batch size alone."""
 
     name: str = Field(description="The measure's name.")
-    varied: str = Field(description="What was varied and how, as 'batch size 1, 4, 16'.")
-    before: tuple[float, ...] = Field(description="The base model's values.")
-    after: tuple[float, ...] = Field(description="The tuned model's values.")
+    metric: str = Field(description="How it is measured.")
+    batches: tuple[int, ...] = Field(description="Positions computed at once.")
+    scores: tuple[float, ...] = Field(description="The score at each of them.")
+    changed: int = Field(description="Answers that are not the same in all of them.")
+    n: int = Field(description="Examples.")
 
 
 class About(Part):
@@ -210,13 +212,13 @@ class Evidence(Part):
     hardest: tuple[HardRow, ...] = Field((), description="Training rows with the highest loss at the end.")
     calibration: tuple[Calibration, ...] = Field((), description="Reliability where answers have probabilities.")
     few_shot: tuple[FewShot, ...] = Field((), description="The base model with examples in its prompt.")
-    spread: tuple[Spread, ...] = Field((), description="Repeats under other circumstances.")
+    spread: tuple[Spread, ...] = Field((), description="The tuned model measured at several batch sizes.")
     versions: Mapping[str, str] = Field({}, description="Package -> version.")
 
     def save(self, folder: Path) -> Path:
-        """Writes `evidence.json` into `folder`; returns its path."""
+        """Writes `evidence.json` into `folder`, whole or not at all; returns its path."""
         path = folder / FILE
-        path.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        output.write(path, json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
         return path
 
     @staticmethod

@@ -6,17 +6,17 @@ import math
 
 from tunewright.report.evidence import Measure
 
-NONE = "-"
+NONE = "–"
 
-SHARES = frozenset(
-    {"accuracy", "exact_match", "number_match", "rouge_l", "stop_rate", "stopped", "calibration_error", "ece"}
-)
-"""Metrics between 0 and 1 that are read as percentages."""
+
+def title(measure: Measure) -> str:
+    """The measure's name in words."""
+    return measure.name.replace("_", " ")
 
 
 def is_share(measure: Measure) -> bool:
     """Whether a measure is shown in percent."""
-    return measure.metric in SHARES
+    return measure.unit == "share"
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

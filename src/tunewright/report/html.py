@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from tunewright import output
 from tunewright.report import changes, curves, figures
 from tunewright.report.charts import forest, reliability
 from tunewright.report.evidence import Evidence, Measure
@@ -29,10 +30,28 @@ KINDS = {
 }
 
 
+COLUMNS = (
+    ("Rows", "rows_in"),
+    ("Trained on", "rows_kept"),
+    ("Cut", "cut"),
+    ("Too long", "dropped"),
+    ("Duplicate", "duplicates"),
+    ("Held out too", "overlap"),
+    ("Empty", "empty"),
+    ("Tokens", "tokens"),
+    ("Tokens lost", "tokens_lost"),
+    ("Answers lost", "answers_lost"),
+)
+"""Heading and field of the data table."""
+
+LOSSES = frozenset({"cut", "dropped", "duplicates", "overlap", "empty", "tokens_lost", "answers_lost"})
+"""Columns in which anything but 0 stands out."""
+
+
 def write(folder: Path, evidence: Evidence, metrics_path: Path, recipe_yaml_text: str) -> Path:
-    """Writes `report.html` into `folder`; returns its path."""
+    """Writes `report.html` into `folder`, whole or not at all; returns its path."""
     path = folder / FILE
-    path.write_text(render(evidence, metrics_path, recipe_yaml_text), "utf-8")
+    output.write(path, render(evidence, metrics_path, recipe_yaml_text))
     return path
 
 
@@ -43,11 +62,13 @@ def render(evidence: Evidence, metrics_path: Path, recipe_yaml_text: str) -> str
         evidence=evidence,
         groups=_groups(evidence),
         by_name={measure.name: measure for measure in evidence.measures},
-        readings=Counter(measure.reading for measure in evidence.measures),
+        findings=_findings(evidence),
+        columns=COLUMNS,
         forest=forest(evidence.measures),
         curves=curves.charts(curves.read(metrics_path)),
         reliability=[reliability(item) for item in evidence.calibration],
         recipe=_yaml(recipe_yaml_text),
+        losses=LOSSES,
         figures=figures,
     )
 
@@ -77,14 +98,23 @@ def _groups(evidence: Evidence) -> list[tuple[str, list[Measure]]]:
     return [(title, measures) for title, measures in groups if measures]
 
 
+def _findings(evidence: Evidence) -> list[tuple[str, str, int]]:
+    """How often each finding occurs, with its tone: better and worse first."""
+    tones = {measure.finding: measure.tone for measure in evidence.measures}
+    counted = Counter(measure.finding for measure in evidence.measures)
+    order = ["better", "worse", "changed", "open"]
+    return sorted(((tones[f], f, n) for f, n in counted.items()), key=lambda item: (order.index(item[0]), item[1]))
+
+
 def _minus(text: str) -> str:
-    return text.replace("-", "\u2212") if text != figures.NONE else "\u2013"
+    return text.replace("-", "\u2212")
 
 
 def _headline(text: str) -> str:
-    """The verdict with true minus signs, and intervals that no line break cuts."""
-    signed = re.sub(r"(?<!\w)-(?=[\d.])", "\u2212", _visible(text))
-    return re.sub(r"\[[^\]]{1,40}\]", lambda match: match[0].replace(" ", "\u00a0"), signed)
+    """The verdict with a capital, true minus signs, and intervals that no line break cuts."""
+    shown = _visible(text)
+    signed = re.sub(r"(?<!\w)-(?=[\d.])", "\u2212", shown[:1].upper() + shown[1:])
+    return re.sub(r"\[[+\u2212\d.,% ]+\]", lambda match: match[0].replace(" ", "\u00a0"), signed)
 
 
 def _visible(text: str) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunewright.errors import BadInput
+from tunewright.models.shards import like, whole
 from tunewright.train.hooks import Hook
 from tunewright.train.loop import Loop, State, Step
 
@@ -115,11 +116,11 @@ def pack(loop: Loop) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         for key, value in values.items():
             name = names[id(parameter)]
             if isinstance(value, Tensor):
-                moments[f"{name}/{key}"] = whole(value)
+                moments[f"{name}/{key}"] = whole(value).detach().cpu()
             else:
                 numbers.setdefault(name, {})[key] = value
     tensors = {
-        "trained": {name: whole(value) for name, value in loop.attached.state().items()},
+        "trained": {name: whole(value).detach().cpu() for name, value in loop.attached.state().items()},
         "optimizer": moments,
         "random": {"torch": torch.get_rng_state()},
     }
@@ -146,16 +147,10 @@ def unpack(loop: Loop, folder: Path) -> None:
         owner, _, key = name.rpartition("/")
         if owner not in parameters:
             raise BadInput("the checkpoint belongs to another run", file=folder, found=owner)
-        loop.optimizer.state[parameters[owner]][key] = value.clone()
+        loop.optimizer.state[parameters[owner]][key] = like(parameters[owner], value.clone())
     torch.set_rng_state(tensors["random"]["torch"])
     for hook in loop.hooks:
         hook.load_state(described["hooks"].get(type(hook).__name__, {}))
-
-
-def whole(value: Tensor) -> Tensor:
-    """A tensor on the CPU, gathered from its shards when it is sharded."""
-    gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return gathered.detach().cpu()
 
 
 def _hash(file: Path) -> str:

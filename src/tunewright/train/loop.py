@@ -18,6 +18,7 @@ from tunewright.errors import Interrupted
 from tunewright.models.policy import Policy
 from tunewright.objectives.base import Loss, Objective
 from tunewright.optimize.schedules.base import Schedule
+from tunewright.models.shards import whole
 from tunewright.train.faults import explain
 from tunewright.train.hooks import Hook
 from tunewright.train.processes import World
@@ -164,7 +165,7 @@ class Loop:
         if gradients:
             torch._foreach_div_(gradients, weight.clamp(min=1e-12))
         norm = torch.nn.utils.get_total_norm(gradients)
-        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return whole(norm)
 
     def _clip(self, norm: Tensor) -> None:
         if self.settings.clip is not None:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tunewright.models.shards import is_sharded
+
 
 @dataclass(frozen=True)
 class World:
@@ -53,7 +55,7 @@ class World:
         """
         if self.size == 1:
             return sums
-        whole = [p for p in trained if p.requires_grad and not _sharded(p)]
+        whole = [p for p in trained if p.requires_grad and not is_sharded(p)]
         for p in whole:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
@@ -63,7 +65,3 @@ class World:
         for p, part in zip(whole, parts[1:], strict=True):
             p.grad.copy_(part.view_as(p))  # type: ignore[union-attr]
         return parts[0]
-
-
-def _sharded(parameter: nn.Parameter) -> bool:
-    return hasattr(parameter, "full_tensor")

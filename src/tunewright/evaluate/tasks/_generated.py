@@ -75,7 +75,7 @@ class Generated(Task):
             subject.tokenizer,
             [prompts[n] for n in fits],
             Decoding(max_new_tokens=new, stop=subject.stop),
-            subject.batch_tokens,
+            8 * subject.batch_tokens,
         )
         judge, records = self.judge(subject), [rows.records[n] for n in fits]
         values = [judge(answer, record) for answer, record in zip(answers, records, strict=True)]
@@ -120,19 +120,21 @@ def with_shots(rows: Rows, record: Record, examples: Sequence[Record]) -> Sequen
     """
     renderer = rows.renderer(record)
     if record.style == "text":
-        ids = renderer.render(record).ids
+        ids = renderer.render_many([record])[0].ids
         return ids[: max(1, min(TEXT_PROMPT, len(ids) // 2))]
+    gap = "" if renderer.mode(record) == "chat" else "\n\n"
     before = [
-        turn
-        if record.style == "chat" or turn is not example.turns[-1]
-        else replace(turn, content=f"{turn.content}\n\n")
+        replace(turn, content=turn.content + gap) if turn is example.turns[-1] else turn
         for example in examples
         for turn in example.turns
+        if turn.role != "system"
     ]
-    return renderer.prompt(replace(record, turns=(*before, *record.turns)))
+    opening = [turn for turn in record.turns[:1] if turn.role == "system"]
+    return renderer.prompt(replace(record, turns=(*opening, *before, *record.turns[len(opening) :])))
 
 
 def longest_answer(rows: Rows) -> int:
     """One and a half times the longest reference answer in tokens, at least 8 and at most 512."""
-    longest = max(len(rows.renderer(r).render(r).ids) - len(with_shots(rows, r, ())) for r in rows.records)
+    rendered = rows.rendered(rows.records)
+    longest = max(len(r.ids) - len(with_shots(rows, one, ())) for r, one in zip(rendered, rows.records, strict=True))
     return min(512, max(8, longest * 3 // 2))

@@ -24,9 +24,8 @@ class Classification(Task):
         """1 or 0 per row. Raises `BadInput` for a row without a label, and when all rows have the same."""
         known = label_set(self.all_rows(subject), subject)
         rows = self.rows(subject)
-        sequences = [
-            [rows.renderer(record).render(_labelled(record, label)).ids for label in known] for record in rows.records
-        ]
+        made = rows.rendered([_labelled(record, label) for record in rows.records for label in known])
+        sequences = [[one.ids for one in made[n : n + len(known)]] for n in range(0, len(made), len(known))]
         logprobs = choice_logprobs(subject.policy, sequences, subject.batch_tokens)
         truths = [known.index(str(record.label)) for record in rows.records]
         return by_likelihood(self, rows, logprobs, truths, [known] * len(rows))

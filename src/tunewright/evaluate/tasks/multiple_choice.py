@@ -36,10 +36,16 @@ class MultipleChoice(Task):
         rows = self.rows(subject)
         choices = [self._choices(record) for record in rows.records]
         truths = [truth(record, each) for record, each in zip(rows.records, choices, strict=True)]
-        sequences = [
-            [rows.renderer(record).render(answered(record, _spaced(record, choice))).ids for choice in each]
-            for record, each in zip(rows.records, choices, strict=True)
-        ]
+        made = iter(
+            rows.rendered(
+                [
+                    answered(record, _spaced(record, choice))
+                    for record, each in zip(rows.records, choices, strict=True)
+                    for choice in each
+                ]
+            )
+        )
+        sequences = [[next(made).ids for _ in each] for each in choices]
         logprobs = choice_logprobs(subject.policy, sequences, subject.batch_tokens)
         scaled = [self._scaled(p, s, c) for p, s, c in zip(logprobs, sequences, choices, strict=True)]
         return by_likelihood(self, rows, scaled, truths, choices)

@@ -16,8 +16,8 @@ class Perplexity(Task):
     """Loss of the held-out records: mean over trained tokens of -log p(token | tokens before it).
 
     loss = Sum_t w_t * -log p(x_t | x_<t) / Sum_t w_t, in nats per token, with the loss weights that training uses;
-    perplexity = exp(loss). Each record is one example, weighted by its tokens' weights. Records beyond the model's
-    context are cut on the right, and counted.
+    perplexity = exp(loss). Each record is one example, weighted by its tokens' weights. Own records beyond the
+    model's context are cut on the right, and counted.
     """
 
     name: ClassVar[str] = "perplexity"
@@ -30,9 +30,11 @@ class Perplexity(Task):
 def text_loss(task: Task, subject: Subject, rows: Rows) -> Scores:
     """The loss of every record of `rows` under the subject, as scores of `task`."""
     context = context_length(subject.policy.model) or 1 << 62
-    rendered = [rows.renderer(record).render(record) for record in rows.records]
-    table = tabulated((one.ids[:context], one.weights[:context]) for one in rendered)
-    cut = sum(len(one.ids) > context for one in rendered)
+    table, cut = rows.table, 0
+    if table is None:
+        rendered = rows.rendered(rows.records)
+        table = tabulated((one.ids[:context], one.weights[:context]) for one in rendered)
+        cut = sum(len(one.ids) > context for one in rendered)
     losses, weights = sequence_losses(subject.policy, table, subject.batch_tokens)
     kept = np.flatnonzero(weights > 0)
     records = [rows.records[i] for i in kept.tolist()]

@@ -20,6 +20,7 @@ class Retention(Task):
 
     name: ClassVar[str] = "retention"
     role: ClassVar[Role] = "retention"
+    like_training: ClassVar[bool] = False
 
     texts: int = option(200, "Texts drawn for the embedded model when no data is named.", changes="output", to=20, ge=1)
 

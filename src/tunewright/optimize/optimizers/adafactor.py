@@ -24,7 +24,7 @@ class Adafactor(Optimizer):
 
     beta2_decay: float = option(-0.8, "Exponent of the mean square's decay 1 - t^x.", changes="loss", to=-0.3, lt=0)
     clip_threshold: float = option(
-        1.0, "Largest root mean square of an update before scaling.", changes="loss", to=0.1, gt=0
+        1.0, "Largest root mean square of an update before scaling.", changes="loss", to=4.0, ge=1
     )
     eps: float = option(1e-3, "Smallest scale of a parameter.", changes="loss", to=10.0, gt=0)
 

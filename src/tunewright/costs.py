@@ -1,0 +1,47 @@
+"""What training takes: operations, memory, time; predicted and as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tunewright.models.policy import Policy
+
+if TYPE_CHECKING:
+    from tunewright.pipeline import Assembly
+    from tunewright.train.loop import Loop
+
+MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+"""Padded tokens computed at once where the recipe does not say: what a processor's caches, or a GPU, like."""
+
+
+def micro_batch_tokens(device: torch.device) -> int:
+    """The micro-batch for a kind of device, in padded tokens."""
+    return MICRO_BATCH_TOKENS.get(device.type, MICRO_BATCH_TOKENS["cuda"])
+
+
+def training_flops(policy: Policy, tokens: int, predicted: int) -> float:
+    """Floating-point operations of training on `tokens` tokens of which `predicted` reach the head.
+
+    2 per weight for the forward pass, 2 for the gradient of its input, 2 for its own gradient if it trains; weights of
+    the embedding count nothing, those of the head for predicted tokens only.
+    """
+    head = {id(p) for p in policy.head.parameters()}
+    embedding = {id(p) for p in policy.model.get_input_embeddings().parameters()}
+    flops = 0.0
+    for p in policy.parameters():
+        per_token = (6.0 if p.requires_grad else 4.0) * p.numel()
+        if id(p) in head:
+            flops += per_token * predicted
+        elif id(p) not in embedding:
+            flops += per_token * tokens
+    return flops
+
+
+def flops_of(loop: Loop, assembly: Assembly) -> float:
+    """Operations of the steps a loop has taken."""
+    weights = assembly.data.train.weights
+    share = float(np.count_nonzero(weights)) / len(weights)
+    return training_flops(loop.policy, loop.state.tokens, round(share * loop.state.tokens))

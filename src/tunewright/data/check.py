@@ -1,0 +1,118 @@
+"""Every row of a recipe's data looked at before anything else is done: all faults, not only the first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from tunewright.data.lines import FaultyRow
+from tunewright.data.parts import Part, parts
+from tunewright.data.prepare import BATCH
+from tunewright.data.progress import progress
+from tunewright.data.reading import Reader
+from tunewright.data.records import Record
+from tunewright.data.templates import Renderer, renderers
+from tunewright.errors import BadInput
+from tunewright.recipe import Recipe
+
+SHOWN = 20
+"""Faults of one source that are told in full; the others are counted."""
+
+
+@dataclass
+class Checked:
+    """What was found in one source: its format in words, its good rows, and its faults by kind."""
+
+    name: str
+    role: str
+    path: str
+    format: str = ""
+    rows: int = 0
+    faulty: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    shown: list[BadInput] = field(default_factory=list)
+
+    def report(self, fault: BadInput) -> None:
+        """Takes a fault into account."""
+        self.faulty += 1
+        self.kinds[f"field '{fault.field}': {fault.message}" if fault.field else fault.message] += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(fault)
+
+    def lines(self) -> Iterator[str]:
+        """The findings as lines of text."""
+        told = (
+            f"{self.rows:,} rows are fine, {self.faulty:,} faulty" if self.faulty else f"{self.rows:,} rows, all fine"
+        )
+        yield f"{self.name} ({self.role}): {self.format or 'format not recognised'}; {told}"
+        for fault in self.shown:
+            yield f"  {fault}"
+            if isinstance(fault, FaultyRow):
+                yield f"    the row: {fault.row}"
+        if self.faulty > len(self.shown):
+            yield f"  ... and {self.faulty - len(self.shown):,} more. By kind:"
+            yield from (f"    {count:,} x {kind}" for kind, count in self.kinds.most_common(10))
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The findings per source. `str()` of it is what a user reads."""
+
+    sources: list[Checked]
+
+    @property
+    def faulty(self) -> int:
+        """Number of faults in all sources."""
+        return sum(source.faulty for source in self.sources)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no fault was found."""
+        return self.faulty == 0
+
+    def __str__(self) -> str:
+        return "\n".join(line for source in self.sources for line in source.lines())
+
+
+def check(recipe: Recipe, tokenizer: Any = None) -> CheckReport:
+    """Reads every row of every source and collects what is wrong, without loading a model.
+
+    With a tokenizer every row is rendered too, so that conversations which the chat template refuses are found. Raises
+    `BadInput` only for a tokenizer that cannot be used.
+    """
+    listed = [part for part in parts(recipe) if not part.split]
+    made_by = renderers(tokenizer, [part.source for part in listed]) if tokenizer is not None else [None] * len(listed)
+    found = []
+    with progress("Checking rows", None) as told:
+        for part, renderer in zip(listed, made_by, strict=True):
+            checked = Checked(part.name, part.role, part.source.path)
+            for _ in _records(part, renderer, checked):
+                told.advance()
+            found.append(checked)
+    return CheckReport(found)
+
+
+def _records(part: Part, renderer: Renderer | None, checked: Checked) -> Iterator[Record]:
+    try:
+        reader = Reader(part.source, part.origin, part.place, part.number)
+        records = reader.records(checked.report)
+        while batch := list(islice(records, BATCH)):
+            checked.format = reader.format.title if reader.format else ""
+            for record in batch:
+                if renderer is None or _renders(renderer, record, checked):
+                    checked.rows += 1
+                    yield record
+    except BadInput as fault:
+        checked.report(fault)
+
+
+def _renders(renderer: Renderer, record: Record, checked: Checked) -> bool:
+    try:
+        renderer.render(record)
+    except BadInput as fault:
+        checked.report(fault)
+        return False
+    return True

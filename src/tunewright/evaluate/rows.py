@@ -1,0 +1,73 @@
+"""The rows of a measurement: those the data preparation held out, and those a task names for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from tunewright.data import duplicates
+from tunewright.data.parts import parts
+from tunewright.data.prepare import Prepared
+from tunewright.data.reading import Reader
+from tunewright.data.records import Record
+from tunewright.data.templates import Renderer
+from tunewright.evaluate.base import Rows, Subject
+from tunewright.models.generate import stop_tokens
+from tunewright.models.policy import Policy
+from tunewright.recipe import EMBEDDED, Recipe, SourceSpec
+
+SHARED = ("fields", "labels", "prompt", "function", "template", "format")
+"""Reading options of the training data that a task's own rows follow, unless the task names options itself."""
+
+
+def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, **options: Any) -> Subject:
+    """The policy on the recipe's held-out rows; `options` are further fields of `Subject`."""
+    rows = Rows(prepared.eval_records, prepared.renderers, prepared.eval, prepared.names)
+    stops = stop_tokens(policy.model, tokenizer).union(*(renderer.stops for renderer in prepared.renderers))
+    shots = max((getattr(task, "shots", 0) for task in recipe.evaluate), default=0)
+    given = {
+        "stop": stops,
+        "read": OwnRows(tokenizer, recipe),
+        "examples": examples(recipe, prepared, shots) if shots else (),
+        "embedded": recipe.model.path == EMBEDDED,
+        "origin": recipe.origin,
+    }
+    return Subject(policy, tokenizer, rows, **{**given, **options})
+
+
+def examples(recipe: Recipe, prepared: Prepared, count: int) -> list[Record]:
+    """The first `count` training records, none of them held out."""
+    held = {duplicates.content(record) for record in prepared.eval_records}
+    found: list[Record] = []
+    for part in parts(recipe):
+        if part.role == "train":
+            records = Reader(part.source, part.origin, part.place, part.number).records()
+            usable = (one for one in records if one.label is not False and duplicates.content(one) not in held)
+            found += islice(usable, count - len(found))
+    return found
+
+
+class OwnRows:
+    """Reads the rows that tasks name for themselves, each file once."""
+
+    def __init__(self, tokenizer: Any, recipe: Recipe) -> None:
+        self.tokenizer, self.recipe = tokenizer, recipe
+        self._read: dict[str, Rows] = {}
+
+    def __call__(self, options: Mapping[str, Any], follow: bool = True) -> Rows:
+        """The rows at `options['path']`; with `follow`, read as the first training source is.
+
+        Options of the task come before those of the training source. Raises `BadInput` for the first faulty row.
+        """
+        key = repr((sorted(options.items()), follow))
+        if key not in self._read:
+            self._read[key] = self._rows(options, follow)
+        return self._read[key]
+
+    def _rows(self, options: Mapping[str, Any], follow: bool) -> Rows:
+        first = self.recipe.data.sources[0]
+        kept = SHARED if follow and len(options) == 1 else ("prompt", "template")
+        source = SourceSpec(**{**{name: getattr(first, name) for name in kept}, **options})
+        records = list(Reader(source, self.recipe.origin, ("evaluate",)).records())
+        return Rows(records, (Renderer(self.tokenizer, source),), None, (source.path,))

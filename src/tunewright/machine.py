@@ -1,0 +1,65 @@
+"""What this machine is: versions, memory, processor, and the speed of its matrix products."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "tunewright",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "peft",
+)
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that results depend on, where installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in bytes and accelerator."""
+    import torch
+
+    memory = psutil.virtual_memory()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": memory.total,
+        "available_bytes": memory.available,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+    }
+
+
+def matmul_flops(dtype: Any, size: int = 1024, seconds: float = 0.3) -> float:
+    """Floating-point operations per second of a product of two square matrices of `size`, best of repeated trials."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best, ends = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best

@@ -1,0 +1,56 @@
+"""Sharding a policy over processes, and whole tensors from shards and back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunewright.models.policy import Policy
+
+
+def shard(policy: Policy, replicated: Collection[nn.Parameter], device: torch.device, processes: int) -> None:
+    """Shards the policy's parameters over all processes, block by block, except those in `replicated`.
+
+    Gradients of sharded parameters are summed (not averaged) when they are scattered, like those of the others.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    mesh = init_device_mesh(device.type, (processes,))
+    ignored = set(replicated)
+    for block in _blocks(policy.model):
+        fully_shard(block, mesh=mesh, ignored_params=ignored)
+    fully_shard(policy, mesh=mesh, ignored_params=ignored)
+    for module in policy.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def whole(value: Tensor) -> Tensor:
+    """The tensor itself, gathered from its shards when it is sharded."""
+    gathered: Tensor = value.full_tensor() if is_sharded(value) else value  # type: ignore[operator]
+    return gathered
+
+
+def like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor as `parameter` is: sharded the same way when that is sharded and of the same shape."""
+    if not is_sharded(parameter) or value.shape != parameter.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    placed: Any = parameter
+    return distribute_tensor(value.to(placed.device), placed.device_mesh, placed.placements)
+
+
+def is_sharded(value: Tensor) -> bool:
+    """Whether a tensor is spread over processes."""
+    return hasattr(value, "full_tensor")
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=len)) if lists else []

@@ -1,0 +1,297 @@
+"""The seven stages of a run, in order: read, load, attach, measure, train, measure again, write down."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+
+from tunewright import output
+from tunewright.adapters.base import Adapter, Attached
+from tunewright.costs import micro_batch_tokens
+from tunewright.data.batches import Plan, Share
+from tunewright.data.prepare import Prepared, prepare
+from tunewright.evaluate import fixtures
+from tunewright.evaluate.base import Scores, Subject, Task
+from tunewright.evaluate.during import Watch
+from tunewright.evaluate.measure import measure, omitted, with_shots
+from tunewright.evaluate.rows import subject
+from tunewright.models.attention import use_float32
+from tunewright.models.generate import Decoding, generate
+from tunewright.models.load import Loaded, describe, load, load_tokenizer, packs, resolve_precision
+from tunewright.models.policy import Policy
+from tunewright.models.shards import shard
+from tunewright.objectives.base import Objective
+from tunewright.optimize.optimizers.base import Optimizer
+from tunewright.optimize.schedules.base import Schedule
+from tunewright.recipe import Recipe
+from tunewright.report.evidence import Evidence
+from tunewright.results import evidence_of, save_adapter, write_report
+from tunewright.train.checkpoint import Checkpoints, latest, unpack
+from tunewright.train.hooks import Hook
+from tunewright.train.loop import Loop, Settings
+from tunewright.train.metrics import Metrics, ProgressBar
+from tunewright.train.processes import World
+from tunewright.train.rehearsal import Rehearsal, rehearse
+
+EVALUATION_TOKENS = 8192
+"""Positions computed at once in evaluation."""
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything a recipe needs, loaded and joined, before the first step."""
+
+    recipe: Recipe
+    world: World
+    data: Prepared
+    loaded: Loaded
+    attached: Attached
+    precision: Literal["bf16", "fp32"]
+    plan: Plan
+    settings: Settings
+
+    @property
+    def policy(self) -> Policy:
+        """The policy with its adapter."""
+        return self.loaded.policy
+
+    @property
+    def evaluation_tokens(self) -> int:
+        """Positions computed at once in evaluation."""
+        return EVALUATION_TOKENS
+
+    def subject(self, limit: int | None = None) -> Subject:
+        """The policy under measurement on the recipe's evaluation rows."""
+        return subject(
+            self.policy, self.loaded.tokenizer, self.data, self.recipe, batch_tokens=EVALUATION_TOKENS, limit=limit
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what it proved, and the tuned policy."""
+
+    folder: Path
+    evidence: Evidence
+    assembly: Assembly
+
+    @property
+    def verdict(self) -> str:
+        """What got better and what got worse, in one sentence."""
+        return self.evidence.verdict
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Run:
+    """Tunes a model as the recipe says and writes adapter, evidence and report into `folder`.
+
+    Raises `BadInput`, `NotFinite` or `Interrupted`; what an earlier run wrote is kept unless `overwrite`.
+    """
+    started = datetime.now(UTC)
+    world = World.join()
+    say = _speaker(quiet or not world.main)
+    if world.main:
+        output.claim(folder, recipe, resume=resume, overwrite=overwrite)
+    world.wait()
+    assembly = assemble(recipe, world, say)
+    if world.main:
+        lock = output.lock(recipe, assembly.data.hashes, assembly.loaded.origin)
+        output.write(folder / output.LOCK, output.as_json(lock))
+    tasks = recipe.evaluate
+    with assembly.attached.disabled():
+        before = _measured(assembly, "before", say)
+        few_shot = with_shots(assembly.subject(), tasks)
+        canaries = fixtures.answers(assembly.subject())
+    loop = build_loop(assembly, folder, quiet)
+    trial = _rehearse(loop, assembly, folder, say) if recipe.train.rehearsal else None
+    if resume and (found := latest(folder / output.CHECKPOINTS)):
+        unpack(loop, found)
+        say(f"Resuming after step {loop.state.step} of {loop.total}.")
+    with _stopped_by_signals(loop):
+        loop.run()
+    after = _measured(assembly, "after", say)
+    warnings = omitted(assembly.subject(), tasks)
+    evidence = evidence_of(assembly, loop, before, after, few_shot, trial, started, warnings)
+    if world.main:
+        save_adapter(folder / output.ADAPTER, assembly)
+        fixtures.keep(folder, assembly.subject(), canaries)
+        write_report(folder, evidence)
+    world.wait()
+    return Run(folder, evidence, assembly)
+
+
+def assemble(recipe: Recipe, world: World | None = None, say: Callable[[str], None] = lambda text: None) -> Assembly:
+    """Prepares the data, loads the model and attaches the adapter: all that a run needs before it measures."""
+    world = world or World.join()
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    precision = resolve_precision(recipe.train.precision)
+    tokenizer = load_tokenizer(recipe.model)
+    context, vocabulary = describe(recipe.model)
+    data = prepare(recipe, tokenizer, context, vocabulary=vocabulary)
+    for report in data.sources:
+        say(
+            f"{report.name}: {report.format}, {report.kept:,} of {report.rows:,} rows for {report.role}, {report.tokens:,} tokens"
+        )
+    for warning in data.warnings:
+        say(f"Warning: {warning}")
+    loaded = load(recipe.model, precision, world.device)
+    attached = attach(recipe, loaded, precision, world)
+    settings = _settings(recipe, loaded, data, world)
+    return Assembly(recipe, world, data, loaded, attached, precision, _plan(recipe, data), settings)
+
+
+def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Attached:
+    """Puts the recipe's adapter on the model and sets how the policy computes."""
+    policy, model = loaded.policy, loaded.policy.model
+    if precision == "bf16" and world.device.type == "cpu":
+        use_float32(model)
+    if recipe.train.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    torch.manual_seed(recipe.train.seed)
+    attached = cast(Adapter, recipe.adapter).attach(model)
+    if not any(p.requires_grad for p in attached.trained().values()):
+        raise recipe.fault(("adapter",), "nothing trains: the adapter has no trained parameter")
+    mixed = {p.dtype for p in policy.parameters()} | {torch.bfloat16 if precision == "bf16" else torch.float32}
+    own = any(p.requires_grad and p.dtype == torch.float32 for p in _own_parameters(attached))
+    policy.autocast = torch.bfloat16 if precision == "bf16" and len(mixed) > 1 and own else None
+    if recipe.train.shard and world.size > 1:
+        replicated = [] if own else list(attached.trained().values())
+        shard(policy, replicated, world.device, world.size)
+    if recipe.train.compile:
+        model.base_model.forward = torch.compile(model.base_model.forward, dynamic=True)
+    return attached
+
+
+def build_loop(assembly: Assembly, folder: Path, quiet: bool = True) -> Loop:
+    """The training loop with the hooks that record, watch and save."""
+    recipe, train = assembly.recipe, assembly.recipe.train
+    hooks: list[Hook] = []
+    loop = Loop(
+        assembly.policy,
+        assembly.attached,
+        cast(Objective, recipe.objective),
+        cast(Optimizer, recipe.optimizer).build(assembly.attached.trained()),
+        cast(Schedule, recipe.schedule),
+        assembly.data.train,
+        assembly.plan,
+        assembly.settings,
+        assembly.world,
+        hooks,
+    )
+    every = train.checkpoint_every or max(10, loop.total // 10)
+    metrics: Metrics | None = None
+    if assembly.world.main:
+        metrics = Metrics(folder / output.METRICS, assembly.data.names, train.trackers, recipe.plain())
+        hooks.append(metrics)
+        if not quiet:
+            hooks.append(ProgressBar())
+    if train.evaluate_every:
+        stop = (train.early_stop.measure, train.early_stop.patience) if train.early_stop else None
+        hooks.append(
+            Watch(
+                train.evaluate_every,
+                lambda: measure(assembly.subject(train.evaluate_limit), recipe.evaluate, automatic=False),
+                metrics.write if metrics else lambda line: None,
+                folder / output.CHECKPOINTS / "best",
+                stop,
+                train.keep_best,
+            )
+        )
+    loop.hooks = [*hooks, Checkpoints(folder / output.CHECKPOINTS, every, train.keep_checkpoints)]
+    return loop
+
+
+def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list[Scores]:
+    if not assembly.recipe.evaluate:
+        return []
+    say(f"Measuring {when} tuning ...")
+    return measure(assembly.subject(), assembly.recipe.evaluate)
+
+
+def _rehearse(loop: Loop, assembly: Assembly, folder: Path, say: Callable[[str], None]) -> Rehearsal:
+    say("Rehearsing the longest batch, one evaluation and a save ...")
+    tasks = [task for task in assembly.recipe.evaluate if isinstance(task, Task)]
+    others: list[Callable[[], object]] = []
+    if tasks:
+        others.append(lambda: measure(assembly.subject(2), tasks, automatic=False))
+        record = max(assembly.data.eval_records, key=lambda r: sum(len(turn.content) for turn in r.prompt))
+        prompt = assembly.data.renderers[record.source].prompt(record) or [assembly.loaded.tokenizer.eos_token_id]
+        room = (assembly.data.limit or len(prompt) + 2) - 1
+        others.append(
+            lambda: generate(assembly.policy, assembly.loaded.tokenizer, [prompt[:room]], Decoding(max_new_tokens=1))
+        )
+    return rehearse(loop, folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}", others)
+
+
+def _plan(recipe: Recipe, data: Prepared) -> Plan:
+    train = recipe.train
+    shares = tuple(Share(1.0 if s.epochs is None else s.epochs, s.weight) for s in recipe.data.sources)
+    return Plan(
+        data.train.lengths,
+        np.asarray(data.train.columns["source"]),
+        shares,
+        train.tokens_per_step,
+        train.seed,
+        train.epochs,
+        train.steps,
+        train.tokens,
+    )
+
+
+def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> Settings:
+    train = recipe.train
+    tokens = train.micro_batch_tokens or micro_batch_tokens(world.device)
+    longest = int(data.train.lengths.max())
+    wants = recipe.data.packing
+    packed = False
+    if wants == "on" or (wants == "auto" and world.device.type == "cuda"):
+        packed = packs(loaded.policy, longest)
+        if wants == "on" and not packed:
+            raise recipe.fault(
+                ("data", "packing"),
+                "this model lets packed records see each other",
+                hint="Use 'packing: auto' or 'off'.",
+            )
+    pad = loaded.tokenizer.pad_token_id
+    return Settings(train.seed, train.clip, tokens, "packed" if packed else "padded", pad if pad is not None else 0)
+
+
+def _own_parameters(attached: Attached) -> list[torch.nn.Parameter]:
+    """The trained parameters that are the model's own, not an adapter's."""
+    whole = getattr(attached, "whole", None)
+    return list(whole.parameters.values()) if whole else []
+
+
+@contextmanager
+def _stopped_by_signals(loop: Loop) -> Iterator[None]:
+    """Ctrl-C (or a termination signal) ends the run after the step at hand, saved; a second one at once."""
+
+    def ask(signum: int, frame: object) -> None:
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        loop.interrupted = True
+
+    previous = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, ask)
+    except ValueError:  # Signals belong to the main thread; elsewhere the caller stops the run.
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _speaker(quiet: bool) -> Callable[[str], None]:
+    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))

@@ -1,0 +1,65 @@
+"""The summary of a run in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunewright.report import figures, html
+from tunewright.report.evidence import FILE, Evidence, Measure
+
+COLOURS = {"better": "green", "worse": "red", "changed": "magenta", "open": ""}
+
+
+def show(evidence: Evidence, folder: Path, console: Console | None = None) -> None:
+    """Prints the verdict, the measures with their intervals, warnings, cost, and where the files are."""
+    (console or Console()).print(summary(evidence, folder))
+
+
+def summary(evidence: Evidence, folder: Path) -> RenderableType:
+    """What `show` prints."""
+    parts: list[RenderableType] = [Text(), Text(evidence.verdict, style="bold"), Text()]
+    if evidence.measures:
+        parts.append(_table(evidence.measures))
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in evidence.data.warnings]
+    parts += [_cost(evidence), Text()]
+    names = (("report", html.FILE), ("evidence", FILE), ("adapter", "adapter"))
+    parts += [Text(f"{name:<9} {folder / file}", overflow="fold") for name, file in names if (folder / file).exists()]
+    return Group(*parts)
+
+
+def _table(measures: tuple[Measure, ...]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("measure", overflow="fold", min_width=12)
+    for name in ("before", "after", "change [95% interval]"):
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    table.add_column("finding")
+    table.add_column("n", justify="right")
+    for measure in measures:
+        change = f"{figures.change(measure, measure.delta)} {figures.interval(measure)}".strip()
+        table.add_row(
+            Text(figures.title(measure)),
+            figures.level(measure, measure.before),
+            figures.level(measure, measure.after),
+            Text(change, style=COLOURS[measure.tone]),
+            Text(measure.finding.removesuffix(" found"), style=COLOURS[measure.tone]),
+            figures.number(measure.n),
+        )
+    return table
+
+
+def _cost(evidence: Evidence) -> Text:
+    cost, settings = evidence.cost, evidence.settings
+    said = [
+        f"{figures.count(cost.tokens)} tokens in {figures.duration(cost.seconds)}",
+        f"{figures.count(cost.tokens_per_second)} tokens/s",
+        f"{figures.memory(cost.peak_memory_bytes)} peak memory",
+    ]
+    if settings:
+        trained, every = figures.count(settings.trained_parameters), figures.count(settings.all_parameters)
+        said.append(f"{trained} of {every} parameters trained")
+    return Text(", ".join(said), style="dim")

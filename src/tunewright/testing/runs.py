@@ -1,0 +1,181 @@
+"""Tiny training runs: the parts of a run put together the way the pipeline does, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from tunewright import catalog
+from tunewright.adapters.base import Adapter, Attached
+from tunewright.catalog import Method
+from tunewright.data.batches import Batch, Plan, collate
+from tunewright.data.table import Table
+from tunewright.models.load import head_is_plain
+from tunewright.models.policy import Policy
+from tunewright.objectives.base import Objective
+from tunewright.optimize.optimizers.base import Optimizer
+from tunewright.optimize.schedules.base import Schedule
+from tunewright.testing.models import tiny
+from tunewright.testing.tables import plan_of, random_table
+from tunewright.train.hooks import Hook
+from tunewright.train.loop import Loop, Settings, Step
+from tunewright.train.processes import World
+
+Parts = Mapping[str, Method]
+"""Kind -> the method a tiny run uses for it."""
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def usual_parts() -> dict[str, Method]:
+    """LoRA of rank 4, plain likelihood, AdamW at a high rate, cosine."""
+    return {
+        "adapter": catalog.find("adapter", "lora")(rank=4),  # type: ignore[call-arg]
+        "objective": catalog.find("objective", "sft")(),
+        "optimizer": catalog.find("optimizer", "adamw")(lr=1e-2),  # type: ignore[call-arg]
+        "schedule": catalog.find("schedule", "cosine")(warmup=0.0),  # type: ignore[call-arg]
+    }
+
+
+@dataclass
+class Steps(Hook):
+    """A hook that keeps every step's account."""
+
+    done: list[Step] = field(default_factory=list)
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        self.done.append(step)
+
+
+def tiny_policy(model: Any = None, dtype: torch.dtype = torch.float32) -> Policy:
+    """A policy around `model` (a tiny llama by default), computing in bf16 when its weights are."""
+    model = tiny(dtype=dtype) if model is None else model
+    short = next(model.parameters()).dtype != torch.float32
+    return Policy(model, plain_head=head_is_plain(model), autocast=torch.bfloat16 if short else None)
+
+
+def tiny_loop(
+    parts: Parts | None = None,
+    *,
+    model: Any = None,
+    table: Table | None = None,
+    plan: Plan | None = None,
+    settings: Settings | None = None,
+    hooks: Sequence[Hook] = (),
+    world: World = ALONE,
+    steps: int = 8,
+) -> Loop:
+    """A loop over a tiny model and random data; `parts` replaces some of `usual_parts`."""
+    chosen = {**usual_parts(), **(parts or {})}
+    policy = tiny_policy(model)
+    settings = settings or Settings(micro_batch_tokens=32)
+    attached = attach(cast(Adapter, chosen["adapter"]), policy, settings.seed)
+    table = random_table() if table is None else table
+    return Loop(
+        policy,
+        attached,
+        cast(Objective, chosen["objective"]),
+        cast(Optimizer, chosen["optimizer"]).build(attached.trained()),
+        cast(Schedule, chosen["schedule"]),
+        table,
+        plan or plan_of(table, steps),
+        settings,
+        world,
+        hooks,
+    )
+
+
+def attach(adapter: Adapter, policy: Policy, seed: int = 0) -> Attached:
+    """The adapter on the policy's model, its first values drawn under `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        attached = adapter.attach(policy.model)
+    policy.set_reference(attached.disabled)
+    return attached
+
+
+def disturb(attached: Attached, seed: int = 1, size: float = 0.05) -> None:
+    """Moves every trained parameter at random, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in attached.trained().values():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+
+
+def gradient(policy: Policy, attached: Attached, objective: Objective, batches: Sequence[Batch]) -> tuple[Tensor, float]:
+    """Gradient (one vector over all trained parameters, averaged over weight) and loss of a step."""
+    trained = list(attached.trained().values())
+    for parameter in trained:
+        parameter.grad = None
+    total = weight = 0.0
+    for batch in batches:
+        loss = objective.loss(policy, batch)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        total, weight = total + loss.total.item(), weight + float(loss.weight)
+    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    return torch.cat([g.flatten() for g in found]) / weight, total / weight
+
+
+def layouts(table: Table) -> dict[str, list[Batch]]:
+    """The same sequences as batches in every way: one row each, two by four, all at once, packed, over-padded."""
+    every = list(range(len(table)))
+    make = partial(collate, table)
+    return {
+        "1 x all": [make(every)],
+        "2 x half": [make(every[: len(every) // 2]), make(every[len(every) // 2 :])],
+        "all x 1": [make([index]) for index in every],
+        "packed": [make(every, packed=True)],
+        "packed in two": [make(every[::2], packed=True), make(every[1::2], packed=True)],
+        "padded further": [_wider(make(every), 7)],
+    }
+
+
+def differs(one: Tensor, other: Tensor) -> float:
+    """||one - other|| / ||one||."""
+    return float((one - other).norm() / one.norm().clamp(min=1e-30))
+
+
+def logits_of(policy: Policy, table: Table) -> list[Tensor]:
+    """All logits of every sequence, each computed alone through the model's own forward."""
+    found = []
+    with torch.no_grad(), policy.computing():
+        for index in range(len(table)):
+            ids = collate(table, [index]).ids
+            found.append(policy.model(input_ids=ids, use_cache=False).logits[0].float())
+    return found
+
+
+def bits(model: Any) -> dict[str, Tensor]:
+    """Every parameter and buffer of a model, copied."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def differing_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """The names that differ in presence, dtype or any bit."""
+    return sorted(
+        name
+        for name in {*one, *other}
+        if name not in one
+        or name not in other
+        or one[name].dtype != other[name].dtype
+        or not torch.equal(one[name], other[name])
+    )
+
+
+def _wider(batch: Batch, more: int) -> Batch:
+    pad: Callable[[Tensor, float], Tensor] = lambda t, v: torch.nn.functional.pad(t, (0, more), value=v)
+    width = batch.ids.shape[1]
+    positions = torch.cat([batch.positions, torch.arange(width, width + more).expand(len(batch.ids), more)], 1)
+    return replace(
+        batch,
+        ids=pad(batch.ids, 3),
+        positions=positions,
+        weights=pad(batch.weights, 0.0),
+        sequence=pad(batch.sequence, -1),
+        token_columns={name: pad(column, 0) for name, column in batch.token_columns.items()},
+    )

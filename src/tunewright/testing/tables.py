@@ -1,0 +1,51 @@
+"""Random tables of sequences with loss weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunewright.data.batches import Plan, Share
+from tunewright.data.table import Table
+from tunewright.testing.models import VOCABULARY
+
+
+def random_table(
+    lengths: Sequence[int] = (5, 13, 9, 7, 12, 6, 11, 8), *, sources: int = 2, seed: int = 0, graded: bool = True
+) -> Table:
+    """Sequences of random tokens, the first third of each a prompt without weight.
+
+    `graded` draws the other weights from [0.25, 2] with every fifth zero; otherwise they are 1.
+    """
+    rng = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = rng.integers(3, VOCABULARY, starts[-1]).astype(np.int32)
+    weights = np.ones(starts[-1], dtype=np.float32)
+    if graded:
+        weights = rng.uniform(0.25, 2.0, starts[-1]).astype(np.float32)
+        weights[::5] = 0.0
+    prompts = np.asarray([max(1, length // 3) for length in lengths])
+    for start, prompt in zip(starts, prompts, strict=False):
+        weights[start : start + prompt] = 0.0
+        weights[start + prompt] = 1.0
+    count = len(lengths)
+    return Table(
+        ids=ids,
+        weights=weights,
+        starts=starts,
+        columns={
+            "source": np.arange(count) % sources,
+            "file": np.zeros(count, dtype=np.int64),
+            "line": np.arange(1, count + 1),
+            "prompt": prompts,
+        },
+        files=("rows.jsonl",),
+    )
+
+
+def plan_of(table: Table, steps: int = 8, tokens_per_step: int = 24, seed: int = 0) -> Plan:
+    """A plan of `steps` steps over a table, each source drawn once per epoch."""
+    sources = np.asarray(table.columns["source"], dtype=np.int64)
+    shares = (Share(),) * (int(sources.max()) + 1)
+    return Plan(table.lengths, sources, shares, tokens_per_step, seed, steps=steps)

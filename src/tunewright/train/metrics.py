@@ -1,0 +1,123 @@
+"""What a run records while it trains: a line per step in metrics.jsonl, trackers, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import BadInput
+from tunewright.train.hooks import Hook
+from tunewright.train.loop import Loop, Step
+
+
+class Metrics(Hook):
+    """Appends one JSON object per step to a file and hands numbers to trackers (accelerate's).
+
+    On a resumed run, lines after the checkpoint's step are removed first, so the file tells one story.
+    """
+
+    def __init__(
+        self, path: Path, sources: Sequence[str], trackers: Sequence[str], settings: Mapping[str, Any]
+    ) -> None:
+        self.path, self.sources = path, list(sources)
+        self._trackers = [_tracker(name, path.parent, settings) for name in trackers]
+
+    def on_start(self, loop: Loop) -> None:
+        kept = []
+        if self.path.exists():
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= loop.state.step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        line = {
+            "step": step.step,
+            "loss": step.loss,
+            "lr": step.lr,
+            "gradient_norm": step.gradient_norm,
+            "tokens": loop.state.tokens,
+            "seconds": round(loop.state.seconds, 4),
+            "tokens_per_second": round(step.tokens / step.seconds, 1),
+            **step.parts,
+        }
+        if len(self.sources) > 1:
+            line["sources"] = {self.sources[number]: loss for number, loss in step.sources.items()}
+        self.write(line)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Appends a line (it has a key `step`) and hands its numbers to the trackers."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        flat = {f"{k}/{n}": v for k, group in line.items() if isinstance(group, Mapping) for n, v in group.items()}
+        flat |= {key: value for key, value in line.items() if isinstance(value, int | float) and key != "step"}
+        for tracker in self._trackers:
+            tracker.log(flat, step=line["step"])
+
+    def on_end(self, loop: Loop) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    try:
+        if name == "tensorboard":
+            return LOGGER_TYPE_TO_CLASS[name](run_name="tensorboard", logging_dir=folder)
+        tracker = LOGGER_TYPE_TO_CLASS[name](folder.name)
+        if hasattr(tracker, "start"):
+            tracker.start()
+        tracker.store_init_configuration(dict(settings))
+        return tracker
+    except ImportError:
+        raise BadInput(
+            f"the tracker '{name}' is not installed",
+            field="train.trackers",
+            hint=f"Run: pip install 'tunewright[{name}]'.",
+        ) from None
+
+
+class ProgressBar(Hook):
+    """A bar with loss, tokens per second and time left; plain lines where the terminal cannot draw."""
+
+    def __init__(self, label: str = "train") -> None:
+        self.label = label
+
+    def on_start(self, loop: Loop) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=self._console, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self._bar.start()
+        self._task = self._bar.add_task(self.label, total=loop.total, completed=loop.state.step, note="")
+        self._spoken = 0.0
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        rate = loop.state.tokens / loop.state.seconds
+        note = f"loss {step.loss:.3f}  {rate:,.0f} tokens/s"
+        self._bar.update(self._task, completed=step.step, note=note)
+        due = loop.state.seconds - self._spoken > 20 or step.step in (1, loop.total)
+        if not sys.stderr.isatty() and due:
+            left = (loop.total - step.step) * loop.state.seconds / step.step
+            self._console.print(
+                f"{self.label}: step {step.step}/{loop.total}  {note}  {left:,.0f} s left", highlight=False
+            )
+            self._spoken = loop.state.seconds
+
+    def on_end(self, loop: Loop) -> None:
+        self._bar.stop()
