@@ -178,7 +178,9 @@ def add(module: ModuleType) -> list[type[Method]]:
     for method in own:
         if getattr(method, "kind", None) not in ROOMS:
             raise BadInput(
-                f"the method '{method.name}' is of no known kind", file=module.__file__, expected=f"one of {', '.join(ROOMS)}"
+                f"the method '{method.name}' is of no known kind",
+                file=module.__file__,
+                expected=f"one of {', '.join(ROOMS)}",
             )
         known = _added.setdefault(method.kind, {})
         if method.name in _files(method.kind) or known.get(method.name, method).__module__ != module.__name__:

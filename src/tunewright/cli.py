@@ -56,6 +56,282 @@ def run(
             console.show(done.evidence, done.folder)
 
 
+@app.command()
+def demo(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; default a fresh one under runs/.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Tune the embedded model on multi-step word problems, and show what changed. Nothing is downloaded."""
+    from tunewright.pipeline import run as start
+    from tunewright.recipe import Recipe
+    from tunewright.report import console
+
+    folder = output or _fresh(Path("runs") / "demo")
+    done = start(Recipe.of(**DEMO), folder, quiet=json_)
+    if json_:
+        _print_json({"output": str(done.folder), **done.evidence.model_dump(mode="json")})
+    else:
+        console.show(done.evidence, done.folder)
+
+
+@app.command()
+def plan(recipe: RecipePath, set_: Changes = None, json_: Json = False) -> None:
+    """Predict memory, time and operations of a run; says what to change if it does not fit.
+
+    Loads the model and tries the largest batch and a few steps (at most some 20 seconds); writes nothing.
+    """
+    from tunewright.planning import predict
+    from tunewright.recipe import Recipe
+
+    found = predict(Recipe.read(recipe, set_ or ()))
+    if json_:
+        _print_json(found.plain())
+    else:
+        typer.echo(str(found))
+
+
+@app.command()
+def preview(
+    recipe: RecipePath,
+    set_: Changes = None,
+    n: Annotated[int, typer.Option("-n", help="Records shown per source.", min=1)] = 3,
+    plain: Annotated[bool, typer.Option("--plain", help="Text without colours: each token with its weight.")] = False,
+) -> None:
+    """Show the exact tokens of training examples and the loss weight of each, with what looks wrong."""
+    from rich.console import Console
+
+    from tunewright.data.preview import preview as shown
+    from tunewright.models.load import describe, load_tokenizer
+    from tunewright.recipe import Recipe
+
+    loaded = Recipe.read(recipe, set_ or ())
+    found = shown(loaded, load_tokenizer(loaded.model), n, plain, describe(loaded.model)[0])
+    if plain:
+        typer.echo(found)
+    else:
+        Console().print(found)
+
+
+@data_app.command("check")
+def data_check(recipe: RecipePath, set_: Changes = None, json_: Json = False) -> None:
+    """Read every row of every source before any model is loaded: each fault with file, line, field and expectation.
+
+    Exit status 2 when a row is faulty.
+    """
+    from tunewright.data.check import check
+    from tunewright.models.load import load_tokenizer
+    from tunewright.recipe import Recipe
+
+    loaded = Recipe.read(recipe, set_ or ())
+    report = check(loaded, load_tokenizer(loaded.model))
+    if json_:
+        _print_json(report.plain())
+    else:
+        typer.echo(str(report))
+    raise typer.Exit(2 if report.faulty else 0)
+
+
+@app.command()
+def evaluate(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)
+    ],
+    set_: Changes = None,
+    json_: Json = False,
+) -> None:
+    """Measure a finished run again, base beside tuned; first replays the run's fixtures and stops on a difference.
+
+    Other tasks: --set 'evaluate=[{task: exact_match, data: test.jsonl}]'.
+    """
+    from tunewright.evaluate.measure import verdict
+    from tunewright.report import console
+    from tunewright.tuned import load
+
+    measures = load(run_folder, set_ or ()).evaluate()
+    if json_:
+        _print_json({"verdict": verdict(measures), "measures": [one.model_dump(mode="json") for one in measures]})
+    else:
+        console.show_measures(verdict(measures), measures)
+
+
+@app.command()
+def chat(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)
+    ],
+    temperature: Annotated[float, typer.Option(help="0 for the most likely answer.", min=0)] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.", min=1)] = 256,
+) -> None:
+    """Talk to base and tuned model side by side in the terminal; an empty line or Ctrl-D ends."""
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.panel import Panel
+
+    from tunewright.models.generate import Decoding, Sampler
+    from tunewright.tuned import load
+
+    tuned = load(run_folder)
+    console = Console()
+    stop = tuned.assembly.subject().stop
+    decoding = Decoding(max_new_tokens=max_new_tokens, stop=stop, sampler=Sampler(temperature=temperature))
+    while True:
+        try:
+            prompt = console.input("[bold]you>[/bold] ")
+        except EOFError:
+            break
+        if not prompt.strip():
+            break
+        base, answer = tuned.answer(prompt, decoding)
+        width = max(20, console.width // 2 - 1)
+        console.print(Columns([Panel(base, title="base", width=width), Panel(answer, title="tuned", width=width)]))
+
+
+@app.command()
+def export(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
+    form: Annotated[
+        str, typer.Option("--form", help="'merged' (a whole checkpoint) or 'adapter' (PEFT format).")
+    ] = "merged",
+    max_kl: Annotated[
+        float, typer.Option(help="Largest KL between adapter and merged model, in nats per token.")
+    ] = 0.01,
+    json_: Json = False,
+) -> None:
+    """Write the tuned model for use elsewhere, with tokenizer, template, stop tokens and card; checked before it counts.
+
+    Reports the logit difference, KL and top-1 agreement between adapter on base and merged weights, and refuses over
+    the threshold.
+    """
+    from dataclasses import asdict
+
+    from tunewright.errors import BadInput
+    from tunewright.export import export as write
+    from tunewright.tuned import load
+
+    if form not in ("merged", "adapter"):
+        raise BadInput("no such form", field="--form", found=form, expected="merged or adapter")
+    check = write(load(run_folder), output, form, max_kl)  # type: ignore[arg-type]
+    found = {"output": str(output), "form": form, "check": asdict(check) if check else None}
+    if json_:
+        _print_json(found)
+    else:
+        typer.echo(f"wrote {output} ({form})")
+        if check:
+            typer.echo(
+                f"merged against base plus adapter on {check.tokens} held-out tokens: largest logit difference "
+                f"{check.largest_difference:.2g}, mean {check.mean_difference:.2g}, KL {check.kl:.2g} nats per token, "
+                f"top-1 agreement {check.top1_agreement:.2%}"
+            )
+
+
+@app.command()
+def pretrain(
+    recipe: RecipePath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; the model goes to its model/.")],
+    set_: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what an earlier run wrote there.")] = False,
+) -> None:
+    """Train a model whole, from random weights where the recipe says from_scratch, and write it as a checkpoint."""
+    from tunewright.errors import BadInput
+    from tunewright.export import save_whole
+    from tunewright.pipeline import run as start
+    from tunewright.recipe import Recipe
+    from tunewright.report import console
+
+    loaded = Recipe.read(recipe, set_ or ())
+    if loaded.adapter.name != "full":
+        raise BadInput(
+            "pretraining trains every weight", file=recipe, field="adapter", found=loaded.adapter.name, expected="full"
+        )
+    done = start(loaded, output, resume=resume, overwrite=overwrite)
+    if done.assembly.world.main:
+        save_whole(done, output / "model")
+        console.show(done.evidence, done.folder)
+
+
+@app.command()
+def methods(
+    query: Annotated[str | None, typer.Argument(help="A name, a kind, or a word of the description.")] = None,
+    json_: Json = False,
+) -> None:
+    """List the methods with their papers; with a NAME, its fields, defaults, needs and equations."""
+    from tunewright import catalog, listing
+    from tunewright.errors import BadInput, nearest
+    from tunewright.report import console
+
+    every = list(catalog.methods())
+    exact = [method for method in every if query is not None and query == method.name]
+    found = exact or [m for m in every if query is None or query.lower() in f"{m.kind} {m.name} {m.summary()}".lower()]
+    if not found:
+        raise BadInput(f"no method matches '{query}'", hint=nearest(query or "", [m.name for m in every]))
+    if json_:
+        _print_json([listing.described(method) for method in found])
+    elif exact:
+        console.show_methods_in_full(exact)
+    else:
+        console.show_methods(found)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, with which editors complete and check YAML."""
+    from tunewright import listing
+
+    _print_json(listing.schema())
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Show the machine, the versions, and what a run here would use."""
+    from tunewright import machine
+
+    found = machine.report()
+    if json_:
+        _print_json(found)
+        return
+    for section, values in found.items():
+        typer.echo(section)
+        for name, value in values.items():
+            typer.echo(f"  {name:<18} {value}")
+
+
+@app.command()
+def bench(
+    size: Annotated[list[str] | None, typer.Option("--size", help="7m or 70m (repeatable); default both.")] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each kind; medians are told.", min=1)] = 3,
+    peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Also time TRL with PEFT, where installed.")] = True,
+    json_: Json = False,
+) -> None:
+    """Measure training speed and memory here: ours, a hand-written minimal loop, and TRL with PEFT, in one run."""
+    from tunewright.bench import compare
+
+    found = compare(size or ["7m", "70m"], repeats, peer)
+    if json_:
+        _print_json(found)
+    else:
+        typer.echo(found["table"])
+
+
+DEMO = {
+    "model": "nano",
+    "data": {
+        "train": {"path": "nano:word_problems/train", "limit": 2400},
+        "eval": {"path": "nano:word_problems/test", "limit": 200},
+    },
+    "adapter": {"method": "lora", "rank": 16, "alpha": 32},
+    "optimizer": {"method": "adamw", "lr": 3e-3},
+    "train": {"epochs": 2, "tokens_per_step": 4096},
+    "evaluate": [{"task": "exact_match", "answer": "after '####'"}, "perplexity", "retention"],
+}
+"""The recipe of `tunewright demo`."""
+
+
 def main() -> None:
     """Runs a command; a fault ends in one message on standard error and its exit status."""
     from tunewright.errors import Fault
@@ -68,6 +344,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("tunewright: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _fresh(base: Path) -> Path:
+    number = next(n for n in range(1, 1_000_000) if not base.with_name(f"{base.name}-{n}").exists())
+    return base.with_name(f"{base.name}-{number}")
 
 
 def _print_json(value: Any) -> None:

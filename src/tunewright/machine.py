@@ -63,3 +63,26 @@ def matmul_flops(dtype: Any, size: int = 1024, seconds: float = 0.3) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - started)
     return 2.0 * size**3 / best
+
+
+def report() -> dict[str, dict[str, Any]]:
+    """Machine, versions, what a run here would use, and which optional packages are there."""
+    from importlib.util import find_spec
+
+    from tunewright.costs import micro_batch_tokens
+    from tunewright.models.load import resolve_precision
+    from tunewright.train.processes import World
+
+    world = World.join()
+    extras = ("peft", "trl", "mlflow", "wandb", "bitsandbytes", "torchao", "vllm", "lm_eval", "ray")
+    return {
+        "machine": hardware(),
+        "versions": versions(),
+        "a run would use": {
+            "device": str(world.device),
+            "processes": world.size,
+            "precision": resolve_precision("auto"),
+            "micro_batch_tokens": micro_batch_tokens(world.device),
+        },
+        "optional packages": {name: "installed" if find_spec(name) else "not installed" for name in extras},
+    }

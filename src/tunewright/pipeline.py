@@ -25,7 +25,6 @@ from tunewright.evaluate.during import Watch
 from tunewright.evaluate.measure import measure, omitted, with_shots
 from tunewright.evaluate.rows import subject
 from tunewright.models.attention import use_float32
-from tunewright.models.generate import Decoding, generate
 from tunewright.models.load import Loaded, describe, load, load_tokenizer, packs, resolve_precision
 from tunewright.models.policy import Policy
 from tunewright.models.shards import shard
@@ -111,7 +110,10 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         few_shot = with_shots(assembly.subject(), tasks)
         canaries = fixtures.answers(assembly.subject())
     loop = build_loop(assembly, folder, quiet)
-    trial = _rehearse(loop, assembly, folder, say) if recipe.train.rehearsal else None
+    rehearsal = None
+    if recipe.train.rehearsal:
+        say("Rehearsing the longest batch, one evaluation and a save ...")
+        rehearsal = trial(loop, assembly, folder)
     if resume and (found := latest(folder / output.CHECKPOINTS)):
         unpack(loop, found)
         say(f"Resuming after step {loop.state.step} of {loop.total}.")
@@ -119,7 +121,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
         loop.run()
     after = _measured(assembly, "after", say)
     warnings = omitted(assembly.subject(), tasks)
-    evidence = evidence_of(assembly, loop, before, after, few_shot, trial, started, warnings)
+    evidence = evidence_of(assembly, loop, before, after, few_shot, rehearsal, started, warnings)
     if world.main:
         save_adapter(folder / output.ADAPTER, assembly)
         fixtures.keep(folder, assembly.subject(), canaries)
@@ -143,7 +145,10 @@ def assemble(recipe: Recipe, world: World | None = None, say: Callable[[str], No
         )
     for warning in data.warnings:
         say(f"Warning: {warning}")
-    loaded = load(recipe.model, precision, world.device)
+    torch.manual_seed(recipe.train.seed)
+    adapter = cast(Adapter, recipe.adapter)
+    # What trains starts from the checkpoint's own values, not from their rounding.
+    loaded = load(recipe.model, "fp32" if adapter.trains_weights else precision, world.device)
     attached = attach(recipe, loaded, precision, world)
     settings = _settings(recipe, loaded, data, world)
     return Assembly(recipe, world, data, loaded, attached, precision, _plan(recipe, data), settings)
@@ -156,13 +161,15 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
         use_float32(model)
     if recipe.train.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    torch.manual_seed(recipe.train.seed)
     attached = cast(Adapter, recipe.adapter).attach(model)
     if not any(p.requires_grad for p in attached.trained().values()):
         raise recipe.fault(("adapter",), "nothing trains: the adapter has no trained parameter")
-    mixed = {p.dtype for p in policy.parameters()} | {torch.bfloat16 if precision == "bf16" else torch.float32}
-    own = any(p.requires_grad and p.dtype == torch.float32 for p in _own_parameters(attached))
-    policy.autocast = torch.bfloat16 if precision == "bf16" and len(mixed) > 1 and own else None
+    own = cast(Adapter, recipe.adapter).trains_weights
+    if precision == "bf16" and own:
+        for parameter in policy.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        policy.autocast = torch.bfloat16
     if recipe.train.shard and world.size > 1:
         replicated = [] if own else list(attached.trained().values())
         shard(policy, replicated, world.device, world.size)
@@ -171,8 +178,8 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
     return attached
 
 
-def build_loop(assembly: Assembly, folder: Path, quiet: bool = True) -> Loop:
-    """The training loop with the hooks that record, watch and save."""
+def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: bool = True) -> Loop:
+    """The training loop; with `record`, the hooks that record, watch and save."""
     recipe, train = assembly.recipe, assembly.recipe.train
     hooks: list[Hook] = []
     loop = Loop(
@@ -187,6 +194,8 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True) -> Loop:
         assembly.world,
         hooks,
     )
+    if not record:
+        return loop
     every = train.checkpoint_every or max(10, loop.total // 10)
     metrics: Metrics | None = None
     if assembly.world.main:
@@ -217,19 +226,13 @@ def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list
     return measure(assembly.subject(), assembly.recipe.evaluate)
 
 
-def _rehearse(loop: Loop, assembly: Assembly, folder: Path, say: Callable[[str], None]) -> Rehearsal:
-    say("Rehearsing the longest batch, one evaluation and a save ...")
+def trial(loop: Loop, assembly: Assembly, folder: Path, seconds: float = 0.0) -> Rehearsal:
+    """Tries the longest batch, an evaluation, a generation and a save; then steps for about `seconds`, timed."""
     tasks = [task for task in assembly.recipe.evaluate if isinstance(task, Task)]
     others: list[Callable[[], object]] = []
     if tasks:
-        others.append(lambda: measure(assembly.subject(2), tasks, automatic=False))
-        record = max(assembly.data.eval_records, key=lambda r: sum(len(turn.content) for turn in r.prompt))
-        prompt = assembly.data.renderers[record.source].prompt(record) or [assembly.loaded.tokenizer.eos_token_id]
-        room = (assembly.data.limit or len(prompt) + 2) - 1
-        others.append(
-            lambda: generate(assembly.policy, assembly.loaded.tokenizer, [prompt[:room]], Decoding(max_new_tokens=1))
-        )
-    return rehearse(loop, folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}", others)
+        others.append(lambda: measure(assembly.subject(2), tasks))
+    return rehearse(loop, folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}", others, seconds)
 
 
 def _plan(recipe: Recipe, data: Prepared) -> Plan:
@@ -263,12 +266,6 @@ def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> S
             )
     pad = loaded.tokenizer.pad_token_id
     return Settings(train.seed, train.clip, tokens, "packed" if packed else "padded", pad if pad is not None else 0)
-
-
-def _own_parameters(attached: Attached) -> list[torch.nn.Parameter]:
-    """The trained parameters that are the model's own, not an adapter's."""
-    whole = getattr(attached, "whole", None)
-    return list(whole.parameters.values()) if whole else []
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from tunewright import catalog
 from tunewright.catalog import Method, option
@@ -100,6 +101,9 @@ class Reading(Section):
         None, "Largest share of a source's rows that may be cut or dropped before the run refuses to start.",
         changes="error", to=0.0, ge=0, le=1,
     )  # fmt: skip
+    duplicates: Literal["remove", "keep"] = option(
+        "remove", "Exact repetitions of a training row: counted, and removed or kept.", changes="steps", to="keep"
+    )
     split: float = option(
         0.1, "Share of rows held out by the hash of their prompt when no eval data is named.", changes="steps", to=0.5,
         gt=0, lt=1,
@@ -174,7 +178,7 @@ class TrainSpec(Section):
         "auto", "Number format of the frozen weights and of the arithmetic; what trains is float32. `auto` takes bf16"
         " where the processor computes in it.", changes="loss", to="fp32",
     )  # fmt: skip
-    seed: int = option(0, "Seed of data order, initialisation and dropout.", changes="loss", to=1, ge=0)
+    seed: int = option(0, "Seed of data order, initialisation and dropout.", changes="loss", to=1, ge=0, lt=2**31)
     clip: float | None = option(1.0, "Largest norm of the gradient; null for none.", changes="loss", to=0.01, gt=0)
     checkpoint_every: int | None = option(
         None, "Steps between checkpoints; default about ten per run.", changes="files", to=1, ge=1
@@ -255,9 +259,11 @@ class Recipe(Section):
 
     def plain(self) -> dict[str, Any]:
         """The resolved recipe with every default written out, as YAML can hold it."""
+        # `split` beside rows of eval is refused: it would say nothing.
+        apart = {"split"} if self.data.eval else set()
         return {
             "model": self.model.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json", exclude=apart),
             **{kind: _plain_method(getattr(self, kind)) for kind in SLOTS},
             "train": self.train.model_dump(mode="json"),
             "evaluate": [_plain_method(task) for task in self.evaluate],
@@ -279,18 +285,21 @@ def _resolve(document: Document) -> Recipe:
     known = [name for name in Recipe.model_fields if name != "origin"]
     for key in keys:
         if key not in known:
-            raise document.fault((key,), "unknown key", hint=nearest(key, known) or f"Known: {', '.join(known)}.")
+            raise document.fault((key,), "unknown key", hint=nearest(str(key), known) or f"Known: {', '.join(known)}.")
     for required in ("model", "data"):
         if keys.get(required) is None:
             raise document.fault((), f"the recipe has no '{required}'", hint=f"Add a line '{required}: ...'.")
     use = _strings(document, "use")
     for item in use:
         catalog.use(document.path_of(item, ("use",)))
-    slots = {kind: _method(document, kind, keys.get(kind) or default, (kind,)) for kind, default in SLOTS.items()}
+    slots = {
+        kind: _method(document, kind, default if keys.get(kind) is None else keys[kind], (kind,))
+        for kind, default in SLOTS.items()
+    }
     return Recipe.model_construct(
         model=_section(document, ModelSpec, _model_keys(document), ("model",)),
         data=_data(document),
-        train=_section(document, TrainSpec, keys.get("train") or {}, ("train",)),
+        train=_section(document, TrainSpec, {} if keys.get("train") is None else keys["train"], ("train",)),
         evaluate=_tasks(document),
         use=use,
         origin=document.origin,
@@ -351,6 +360,7 @@ def _data(document: Document) -> DataSpec:
         raise document.fault(("data",), "not a source", found=value, expected="a path, a list of sources, or options")
     options = dict(value)
     shared = {key: options[key] for key in Reading.model_fields if key in options}
+    _section(document, Reading, shared, ("data",))
     given = [key for key in ("train", "sources") if options.get(key)]
     if len(given) != 1:
         raise document.fault(
@@ -372,6 +382,8 @@ def _sources(
     document: Document, value: Any, at: tuple[str | int, ...], shared: Mapping[str, Any]
 ) -> tuple[SourceSpec, ...]:
     single = isinstance(value, str | Mapping)
+    if not single and not isinstance(value, Sequence):
+        raise document.fault(at, "not a source", found=value, expected="a path, options, or a list of them")
     listed = [value] if single else list(value)
     made = []
     for index, item in enumerate(listed):
@@ -391,6 +403,9 @@ def _section(document: Document, cls: Any, value: Any, at: tuple[str | int, ...]
         return value
     if not isinstance(value, Mapping):
         raise document.fault(at, "not a set of options", found=value, expected="options, as {key: value}")
+    for key, item in value.items():
+        if isinstance(item, bool) and _is_number(cls.model_fields.get(key)):
+            raise document.fault((*at, key), "not usable", found=item, expected="a number")
     try:
         return cls(**{str(key): _names_as_text(cls, key, item) for key, item in value.items()})
     except ValidationError as error:
@@ -409,6 +424,10 @@ def _section(document: Document, cls: Any, value: Any, at: tuple[str | int, ...]
             raise document.fault(loc, str(fault["ctx"]["error"])) from None
         message = fault["msg"].replace("Input should be", "", 1).strip()
         raise document.fault(loc, "not usable", found=fault["input"], expected=message) from None
+
+
+def _is_number(field: FieldInfo | None) -> bool:
+    return field is not None and bool({int, float} & {field.annotation, *get_args(field.annotation)})
 
 
 def _names_as_text(cls: Any, key: Any, item: Any) -> Any:

@@ -20,6 +20,11 @@ class Adapter(Method):
 
     kind: ClassVar[str] = "adapter"
 
+    @property
+    def trains_weights(self) -> bool:
+        """Whether weights of the model itself train, so that it must be loaded in their full precision."""
+        return False
+
     def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> Attached:
         """Changes `model` in place so that exactly the declared parameters require gradients.
 
@@ -73,6 +78,10 @@ class Attached(ABC):
     def unmerge(self) -> None:
         """Restores the weights as they were before `merge`, bit for bit."""
         raise BadInput(f"{type(self).__name__} cannot be merged into the weights")
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """The weights under the names the model had before `attach`: after `merge`, a checkpoint without adapter."""
+        return dict(self.model.state_dict())
 
     def state(self) -> dict[str, Tensor]:
         """The trained tensors, detached; with `load_state` on a fresh attach they give equal outputs."""

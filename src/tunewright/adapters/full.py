@@ -29,6 +29,10 @@ class Full(Adapter):
         to=["mlp"],
     )
 
+    @property
+    def trains_weights(self) -> bool:
+        return True
+
     def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> AttachedFull:
         model.requires_grad_(False)
         names = parameters_of(model, self.train_modules) if self.train_modules else None

@@ -17,6 +17,9 @@ from tunewright.errors import BadInput
 
 VARIABLE = "TUNEWRIGHT_CACHE"
 
+# Code that shows or draws from prepared data leaves it as it is.
+_WITHOUT_EFFECT = {"batches.py", "cautions.py", "check.py", "preview.py", "progress.py"}
+
 
 def home() -> Path:
     """Where prepared data is kept: `$TUNEWRIGHT_CACHE`, else `~/.cache/tunewright`."""
@@ -27,7 +30,8 @@ def key(parts: Any) -> str:
     """The name under which data made from `parts` (plain values) and this version of the code is kept."""
     own = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
-        own.update(file.read_bytes())
+        if file.name not in _WITHOUT_EFFECT:
+            own.update(file.read_bytes())
     told = json.dumps([own.hexdigest(), parts], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and those saved to disk by `datasets`."""
+"""Sources that are not files: data sets of the hub, those saved by `datasets`, rows of the embedded world."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tunewright.data import generated
 from tunewright.document import Keys, Place
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe import SourceSpec
@@ -15,13 +16,16 @@ _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def is_name(source: SourceSpec, origin: Keys) -> bool:
-    """Whether a source's path can only be a name on the hub: no such file, no suffix of a file, and an owner before
-    a slash (or `part` or `subset` named)."""
-    path = source.path
+    """Whether a source's path can only be a name on the hub.
+
+    No such file or folder above it, no suffix of a file, and an owner before a slash (or `part` or `subset` named).
+    """
+    path = Path(source.path).expanduser()
     beside = origin.file.resolve().parent if origin.file else Path.cwd()
-    exists = (beside / Path(path).expanduser()).exists() or Path(path).expanduser().exists()
-    named = "/" in path or source.part is not None or source.subset is not None
-    return not exists and named and not Path(path).suffix and _NAME.fullmatch(path) is not None
+    owner = len(path.parts) > 1
+    here = [folder / (path.parent if owner else path) for folder in (beside, Path.cwd())]
+    named = owner or source.part is not None or source.subset is not None
+    return named and not path.suffix and not any(item.exists() for item in here) and bool(_NAME.fullmatch(source.path))
 
 
 def is_saved(path: Path) -> bool:
@@ -42,11 +46,13 @@ def saved(path: Path, source: SourceSpec) -> Iterator[dict[str, Any]]:
 
 def named(source: SourceSpec, place: Place) -> Iterator[dict[str, Any]]:
     """The rows of a data set on the hub; `source.subset` and `source.part` choose configuration and split."""
-    return iter(_loaded(source, place))
+    return generated.rows(source) if generated.is_generated(source) else iter(_loaded(source, place))
 
 
 def fingerprint(source: SourceSpec, place: Place) -> str:
     """What identifies the present content of a data set on the hub."""
+    if generated.is_generated(source):
+        return generated.fingerprint(source)
     return str(_loaded(source, place)._fingerprint)
 
 

@@ -175,7 +175,7 @@ class _Work:
         )
         records = self._counted(part, report)
         if held is None:
-            self._take(part, self._new(records, report), report, self._keep_train)
+            self._take(part, self._new(records, report, part.source.duplicates == "keep"), report, self._keep_train)
             return
         for batch in _batches(self._sides(records, part, report, held)):
             for side, target, keep in ((False, report, self._keep_train), (True, held, self._keep_eval)):
@@ -185,7 +185,9 @@ class _Work:
     def _sides(
         self, records: Iterator[Record], part: Part, report: SourceReport, held: SourceReport
     ) -> Iterator[tuple[Record, bool]]:
-        for record, is_held in duplicates.split(self._new(records, report), part.source.split):
+        for record, is_held in duplicates.split(
+            self._new(records, report, part.source.duplicates == "keep"), part.source.split
+        ):
             if is_held:
                 report.held_out += 1
                 held.rows += 1
@@ -205,11 +207,11 @@ class _Work:
         report.left_out += reader.left_out
         report.format = reader.format.title if reader.format else ""
 
-    def _new(self, records: Iterator[Record], report: SourceReport) -> Iterator[Record]:
+    def _new(self, records: Iterator[Record], report: SourceReport, keep: bool) -> Iterator[Record]:
         """The records that are neither in the evaluation data nor a repetition."""
         for record in records:
             digest = duplicates.content(record)
-            if digest in self.train_seen:
+            if digest in self.train_seen and not keep:
                 report.duplicates += 1
             elif digest in self.eval_seen:
                 report.overlap += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewright.data import formats, messages
+from tunewright.data import formats, generated, messages
 from tunewright.data.formats import FORMATS, Format
 from tunewright.data.lines import FaultyRow, Report, Row, stop
 from tunewright.data.records import Record
@@ -108,6 +108,9 @@ class Reader:
         if present not in self._kinds:
             self._kinds[present] = formats.recognised(present)
         seen = self._kinds[present]
+        if seen is not None and generated.is_generated(self.source):
+            # The world's stream holds plain texts beside conversations, on purpose.
+            self.format = seen
         if self.format is None:
             if seen is None:
                 raise BadInput(

@@ -215,7 +215,8 @@ def _told(one: Measure) -> str:
         said = {"worse": "a loss", "better": "no loss, a gain", "no difference found": "no loss found"}.get(said, said)
     if said == "too few examples":
         said = f"too few examples to judge ({one.n})"
-    quantity = f"{one.name} loss" if one.metric == "loss" else one.name.replace("_", " ")
+    quantity = one.name.replace("perplexity", "held-out").replace("_", " ")
+    quantity += f" {one.metric}" if one.metric in ("loss", "accuracy") else ""
     return f"{quantity} {shown(one.delta, '+')}{interval} {unit}".rstrip() + f": {said}"
 
 

@@ -51,6 +51,8 @@ def targets(model: nn.Module, patterns: str | Sequence[str]) -> dict[str, nn.Mod
             )
         _reaches_every_block(pattern, found, layers)
         chosen.update(found)
+    if not chosen:
+        raise BadInput("names no layer", field="target_modules", expected=f"'{ALL_LINEAR}' or names of layers")
     return {name: layer for name, layer in layers.items() if name in chosen}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tunewright.errors import BadInput
 from tunewright.models.policy import Policy
-from tunewright.recipe import EMBEDDED, ModelSpec
+from tunewright.recipe import EMBEDDED, AddedTokens, ModelSpec
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "nanoworld" / "base"
 """The embedded model: architecture, tokenizer and weights."""
@@ -80,9 +80,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     if spec.chat_template is not None:
         try:
             tokenizer.chat_template = Path(spec.chat_template).read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
-                f"cannot be read: {error.strerror}", file=spec.chat_template, field="model.chat_template"
+                f"cannot be read: {getattr(error, 'strerror', None) or error}", file=spec.chat_template, field="model.chat_template"
             ) from None
     return tokenizer
 
@@ -107,16 +107,16 @@ def load(spec: ModelSpec, precision: Literal["bf16", "fp32"] = "fp32", device: t
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = _load_model(spec, origin, dtype).to(device)
     rows = model.get_input_embeddings().weight.shape[0]
-    if spec.add_tokens.tokens and len(tokenizer) > rows - len(spec.add_tokens.tokens):
-        _grow(model, tokenizer, spec)
-    elif max(tokenizer.get_vocab().values()) >= rows:
+    plain = load_tokenizer(spec.model_copy(update={"add_tokens": AddedTokens()})) if spec.add_tokens.tokens else tokenizer
+    if max(plain.get_vocab().values()) >= rows:
         raise BadInput(
             "the tokenizer's vocabulary is larger than the model's embedding",
             file=origin,
             field="model.path",
-            found=f"a vocabulary of {len(tokenizer)} and {rows} embedding rows",
+            found=f"a vocabulary of {len(plain)} and {rows} embedding rows",
             expected="at most as many tokens as rows",
         )
+    _grow(model, tokenizer, plain, spec)
     model.eval()
     policy = Policy(model, plain_head=head_is_plain(model))
     return Loaded(policy, tokenizer, context_of(model.config), origin)
@@ -187,8 +187,15 @@ def _probe(model: Any, rows: int, width: int) -> Tensor:
 
 
 def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+    if spec.from_scratch:
+        config = AutoConfig.from_pretrained(origin, trust_remote_code=spec.trust_remote_code)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _refuse_pickles(origin)
     try:
         with warnings.catch_warnings():
@@ -198,13 +205,14 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
                 revision=spec.revision,
                 dtype=dtype,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
                 trust_remote_code=spec.trust_remote_code,
                 output_loading_info=True,
             )
     except Exception as error:
         raise BadInput(f"the model cannot be loaded: {_first_line(error)}", file=origin, field="model.path") from None
     if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        lacking = sorted([*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])])
         raise BadInput(
             f"the weights do not fill the model: {len(lacking)} tensors lack or do not fit, such as '{lacking[0]}'",
             file=origin,
@@ -234,15 +242,17 @@ def _refuse_pickles(origin: str) -> None:
 
 
 @torch.no_grad()
-def _grow(model: Any, tokenizer: Any, spec: ModelSpec) -> None:
-    before = model.get_input_embeddings().weight.shape[0]
-    new = {token: tokenizer.convert_tokens_to_ids(token) for token in spec.add_tokens.tokens}
-    pieces = {token: _pieces(tokenizer, spec, token) for token in new}
+def _grow(model: Any, tokenizer: Any, plain: Any, spec: ModelSpec) -> None:
+    before, known = model.get_input_embeddings().weight.shape[0], plain.get_vocab()
+    new = {token: tokenizer.convert_tokens_to_ids(token) for token in spec.add_tokens.tokens if token not in known}
+    if not new:
+        return
+    pieces = {token: _pieces(plain, token) for token in new}
     model.resize_token_embeddings(max(before, len(tokenizer)), mean_resizing=False)
     head = model.get_output_embeddings()
     tables = {id(m.weight): m.weight for m in (model.get_input_embeddings(), head) if m is not None}
     for table in tables.values():
-        mean = table[:before].float().mean(0)
+        mean = table[: max(known.values()) + 1].float().mean(0)
         for token, row in new.items():
             start = {"zero": lambda t, p: torch.zeros_like(mean), "mean": lambda t, p: mean}.get(
                 spec.add_tokens.init, lambda t, p: t[p].float().mean(0)
@@ -250,10 +260,9 @@ def _grow(model: Any, tokenizer: Any, spec: ModelSpec) -> None:
             table[row] = start.to(table.dtype)
 
 
-def _pieces(tokenizer: Any, spec: ModelSpec, token: str) -> list[int]:
-    plain = load_tokenizer(spec.model_copy(update={"add_tokens": type(spec.add_tokens)()}))
+def _pieces(plain: Any, token: str) -> list[int]:
     ids: list[int] = plain(token, add_special_tokens=False)["input_ids"]
-    return ids or [tokenizer.eos_token_id]
+    return ids or [plain.eos_token_id]
 
 
 def _first_line(error: Exception) -> str:

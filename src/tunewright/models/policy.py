@@ -148,7 +148,7 @@ def _at_head(
         return _FrozenHead.apply(hidden, head, targets, columns, function)  # type: ignore[no-any-return]
     else:
         values = [function(head(h), t, c) for h, t, c in parts]
-    return torch.cat(values) if values else hidden.new_zeros(0, dtype=torch.float32)
+    return torch.cat(values)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -197,7 +197,8 @@ def _chunks(
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     vocabulary = getattr(head, "out_features", None) or int(head.weight.shape[0])  # type: ignore[union-attr,index]
     size = max(1, CHUNK_ELEMENTS // vocabulary)
-    for start in range(0, len(hidden), size):
+    # One chunk even of nothing, so that a batch without weight has a graph to head and body.
+    for start in range(0, max(1, len(hidden)), size):
         part = slice(start, start + size)
         yield hidden[part], targets[part], {name: column[part] for name, column in columns.items()}
 

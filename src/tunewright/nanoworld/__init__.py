@@ -24,6 +24,9 @@ from tunewright.nanoworld.skills import skills
 BASE = Path(__file__).parent / "base"
 """The embedded base: tokenizer, chat template, configuration and weights, as `from_pretrained` reads them."""
 
+VERSION = 1
+"""Raised whenever the same call gives other rows than before."""
+
 
 def verify(row: Row, text: str) -> bool:
     """Whether `text`, without its end-of-turn token, is a right reply to the row's prompt."""
@@ -34,6 +37,7 @@ __all__ = [
     "BASE",
     "MIXTURE",
     "SPLITS",
+    "VERSION",
     "Row",
     "Skill",
     "corpus",

@@ -191,10 +191,11 @@ def _labels(side: Literal["bottom", "left"], scale: Axis, label: Callable[[float
 
 def _plainly(scale: Axis) -> Callable[[float], str]:
     step = scale.marks[1] - scale.marks[0]
-    if step < 1e-3:
-        power = math.floor(math.log10(scale.high))
+    size = max(abs(scale.low), abs(scale.high))
+    if size < 1e-2:
+        power = math.floor(math.log10(size))
         return lambda value: f"{value / 10**power:.3g}e{power}" if value else "0"
-    places = next((k for k in range(4) if abs(round(step, k) - step) < step * 1e-6), 4)
+    places = next((k for k in range(6) if abs(round(step, k) - step) < step * 1e-6), 6)
     return lambda value: number(value, places)
 
 

@@ -48,7 +48,7 @@ def charts(rows: Sequence[Row]) -> list[Markup]:
         made.append(line_chart("Gradient norm before clipping", _noisy(norm)))
     if speed := _points(rows, "tokens_per_second"):
         made.append(line_chart("Training tokens per second", _noisy(speed)))
-    if sources := _by_name(rows, "sources"):
+    if len(sources := _by_name(rows, "sources")) > 1:
         made.append(_several("Training loss per source (smoothed)", sources, smoothed=True))
     for name, points in _by_name(rows, "evaluation").items():
         made.append(line_chart(f"During training: {name.replace('_', ' ')}", [Line("", points, dots=True)]))

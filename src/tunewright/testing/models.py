@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,3 +57,26 @@ def tiny(architecture: str = "llama", *, seed: int = 0, dtype: torch.dtype = tor
             mean = 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0
             parameter.copy_(mean + spread * torch.randn(parameter.shape, generator=generator))
     return model.to(dtype).eval()
+
+
+def tiny_tokenizer() -> Any:
+    """A tokenizer of single characters with 97 entries; ids 0, 1, 2 are pad, begin and end."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    letters = ["\n", *(chr(code) for code in range(32, 127) if chr(code) not in "^`~")]
+    vocabulary = {piece: index for index, piece in enumerate([*special, *letters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def tiny_folder(folder: Path, architecture: str = "llama", **changes: Any) -> Path:
+    """A tiny model with its tokenizer, saved as a pretrained checkpoint in a new folder."""
+    tiny(architecture, **changes).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

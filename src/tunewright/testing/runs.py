@@ -107,7 +107,9 @@ def disturb(attached: Attached, seed: int = 1, size: float = 0.05) -> None:
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
 
 
-def gradient(policy: Policy, attached: Attached, objective: Objective, batches: Sequence[Batch]) -> tuple[Tensor, float]:
+def gradient(
+    policy: Policy, attached: Attached, objective: Objective, batches: Sequence[Batch]
+) -> tuple[Tensor, float]:
     """Gradient (one vector over all trained parameters, averaged over weight) and loss of a step."""
     trained = list(attached.trained().values())
     for parameter in trained:

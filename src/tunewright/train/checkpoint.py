@@ -60,6 +60,8 @@ def verify(folder: Path) -> None:
         hashes = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         raise BadInput("not a whole checkpoint: its manifest is missing or unreadable", file=folder) from None
+    if not isinstance(hashes, dict) or "state.json" not in hashes:
+        raise BadInput("not a whole checkpoint: its manifest names no state", file=folder)
     for name, expected in hashes.items():
         found = _hash(folder / name) if (folder / name).is_file() else "nothing"
         if found != expected:

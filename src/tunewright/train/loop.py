@@ -16,9 +16,9 @@ from tunewright.data.batches import Batch, Plan, collate, micro_batches
 from tunewright.data.table import Table
 from tunewright.errors import Interrupted
 from tunewright.models.policy import Policy
+from tunewright.models.shards import whole
 from tunewright.objectives.base import Loss, Objective
 from tunewright.optimize.schedules.base import Schedule
-from tunewright.models.shards import whole
 from tunewright.train.faults import explain
 from tunewright.train.hooks import Hook
 from tunewright.train.processes import World
@@ -120,7 +120,8 @@ class Loop:
         ]
         for _ in range(-(-len(groups) // self.world.size) - len(mine)):
             empty = collate(self.table, groups[-1], packed, settings.pad)
-            mine.append(replace(empty, weights=torch.zeros_like(empty.weights)))
+            blank = {"weights": torch.zeros_like(empty.weights), "sequence": torch.full_like(empty.sequence, -1)}
+            mine.append(replace(empty, **blank))
         return [batch.to(self.world.device) for batch in mine]
 
     def losses(self, batch: Batch) -> Loss:
@@ -211,7 +212,7 @@ class _Sums:
             self.values = torch.cat([self.values, self.values.new_zeros(len(self.names))])
         self.values[0] += loss.total.detach()
         self.values[1] += loss.weight
-        self.values[2] += batch.tokens if loss.weight > 0 else 0
+        self.values[2] += batch.tokens
         source = batch.columns["source"]
         self.values[3 : 3 + self.sources].index_add_(0, source, total)
         self.values[3 + self.sources : 3 + 2 * self.sources].index_add_(0, source, weight)

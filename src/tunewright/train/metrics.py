@@ -33,7 +33,7 @@ class Metrics(Hook):
         self.path.write_text("".join(f"{line}\n" for line in kept))
 
     def after_step(self, loop: Loop, step: Step) -> None:
-        line = {
+        line: dict[str, Any] = {
             "step": step.step,
             "loss": step.loss,
             "lr": step.lr,
@@ -65,12 +65,12 @@ def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     try:
-        if name == "tensorboard":
-            return LOGGER_TYPE_TO_CLASS[name](run_name="tensorboard", logging_dir=folder)
-        tracker = LOGGER_TYPE_TO_CLASS[name](folder.name)
+        where = {"run_name": name, "logging_dir": folder} if name == "tensorboard" else {"run_name": folder.name}
+        tracker = LOGGER_TYPE_TO_CLASS[name](**where)
         if hasattr(tracker, "start"):
             tracker.start()
-        tracker.store_init_configuration(dict(settings))
+        if name != "tensorboard":
+            tracker.store_init_configuration(dict(settings))
         return tracker
     except ImportError:
         raise BadInput(

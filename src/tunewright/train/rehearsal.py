@@ -26,10 +26,10 @@ class Rehearsal:
     seconds_per_token: float
 
 
-def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] = (), steps: int = 1) -> Rehearsal:
+def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] = (), seconds: float = 0.0) -> Rehearsal:
     """Tries what the run will do: a save, the largest micro-batch and a step, and `others` (evaluation, generation).
 
-    `steps` further optimizer steps of the plan are timed. Weights, optimizer, position and random state are put back
+    Two optimizer steps of the plan, or as many as fill `seconds`, are timed. Weights, optimizer, position and random state are put back
     from the save that was tried; hooks are not called. Raises `BadInput` when memory or disk do not suffice.
     """
     tensors, described = pack(loop)
@@ -40,7 +40,7 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
         _largest_step(loop)
         for other in others:
             other()
-        seconds_per_token = _timed(loop, steps)
+        seconds_per_token = _timed(loop, seconds)
         peak = peak_memory()
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
@@ -85,11 +85,13 @@ def _largest_step(loop: Loop) -> None:
     loop.optimizer.zero_grad(set_to_none=True)
 
 
-def _timed(loop: Loop, steps: int) -> float:
-    if not steps:
-        return 0.0
+def _timed(loop: Loop, seconds: float) -> float:
+    """Seconds per token over further steps; the first is left out, since it is slower than the rest."""
+    loop.advance(1)
     started, tokens = time.perf_counter(), loop.state.tokens
-    loop.advance(steps)
+    loop.advance(1)
+    while time.perf_counter() - started < seconds and loop.state.step < loop.total:
+        loop.advance(1)
     return (time.perf_counter() - started) / max(1, loop.state.tokens - tokens)
 
 

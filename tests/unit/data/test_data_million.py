@@ -22,6 +22,7 @@ print(json.dumps([len(made.train) + len(made.eval), peak]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_memory_of_a_million_rows(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     path = tmp_path / "rows.jsonl"
@@ -29,7 +30,7 @@ def test_memory_of_a_million_rows(tmp_path, tokenizer):
         for i in range(1_000_000):
             stream.write(json.dumps({"prompt": f"What is {i} plus two?", "completion": f" It is {i + 2}."}) + "\n")
     asked = [sys.executable, "-c", SCRIPT, str(tmp_path / "tokenizer"), str(path), str(tmp_path / "cache")]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=900)
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=1100)
     count, peak = json.loads(done.stdout)
     assert count == 1_000_000
     assert peak < 2 * 2**30

@@ -23,10 +23,10 @@ def printed(renderable):
 def test_check_of_good_rows(write, recipe):
     found = check(recipe(train=str(write("a.jsonl", ROWS)), eval=str(write("e.jsonl", ROWS[:3]))))
     assert found.ok
-    assert (
-        str(found)
-        == "a.jsonl (train): prompt and completion; 30 rows, all fine\ne.jsonl (eval): prompt and completion; 3 rows, all fine"
-    )
+    assert str(found).splitlines() == [
+        "a.jsonl (train): prompt and completion; 30 rows, all fine",
+        "e.jsonl (eval): prompt and completion; 3 rows, all fine",
+    ]
 
 
 def test_check_collects_all_faults(write, recipe):

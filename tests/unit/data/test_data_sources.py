@@ -140,3 +140,10 @@ def test_name_that_the_hub_does_not_know(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(BadInput, match=r"no such file, and no data set of the hub.*offline; found 'owner/set'"):
         read("owner/set")
+
+
+def test_name_below_a_folder_that_is_here_is_a_missing_file(write, tmp_path, monkeypatch):
+    write("data/rows.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"no such file or directory; found 'data/rows'.*Did you mean 'rows\.jsonl'"):
+        read("data/rows")

@@ -42,7 +42,7 @@ def test_changed_template_stops_with_both_sides(run: Path) -> None:
     other = tokenizer()
     other.chat_template = "{% for m in messages %}{{ 'w90 ' + m.content + ' ' }}{% endfor %}"
     with pytest.raises(
-        BadInput, match=r"example 1 \(c:0\) is not what it was.*found 'w90 w40.*expected 'User: w40"
+        BadInput, match=r"example 1 \(c:0\) is not what it was.*found 'w90 w40.*expected '<unk> w40"
     ) as told:
         replay(run, policy(seed=TUNED), tokenizer(), (Renderer(other, Reading()),))
     assert told.value.status == 2

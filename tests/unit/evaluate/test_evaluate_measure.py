@@ -30,7 +30,7 @@ def scores(values: list[float], name: str = "accuracy", **more: Any) -> Scores:
 
 def made(delta: float, low: float | None, high: float | None, kind: Role = "target", **more: Any) -> Measure:
     unit: Unit = more.pop("unit", "share")
-    given = {"name": "accuracy", "metric": "accuracy", "n": 200, "higher_is_better": True, **more}
+    given = {"name": "classification", "metric": "accuracy", "n": 200, "higher_is_better": True, **more}
     return Measure(kind=kind, before=0.0, after=delta, delta=delta, low=low, high=high, unit=unit, **given)
 
 
@@ -141,14 +141,23 @@ def test_verdict_wording() -> None:
     accuracy = made(0.123, 0.098, 0.149)
     retention = made(0.004, -0.011, 0.002, "retention", name="retention", metric="loss", unit="nats")
     assert verdict([accuracy, retention]) == (
-        "this model: accuracy +12.3 [9.8, 14.9] points: better; "
+        "this model: classification accuracy +12.3 [9.8, 14.9] points: better; "
         "retention loss +0.004 [-0.011, 0.002] nats per token: no loss found"
     )
+    loss = made(-0.5, -0.6, -0.4, name="perplexity", metric="loss", unit="nats", higher_is_better=False)
+    assert verdict([loss]) == "this model: held-out loss -0.500 [-0.600, -0.400] nats per token: better"
     lost = retention.model_copy(update={"low": 0.002, "high": 0.006, "higher_is_better": False})
     assert verdict([lost]).endswith("retention loss +0.004 [0.002, 0.006] nats per token: a loss")
-    assert verdict([made(0.001, -0.04, 0.04)]).endswith("accuracy +0.1 [-4.0, 4.0] points: no difference found")
-    assert verdict([made(-0.0001, -0.04, 0.04)]).endswith("accuracy +0.0 [-4.0, 4.0] points: no difference found")
-    assert verdict([made(1.0, None, None, n=1)]) == "this model: accuracy +100.0 points: too few examples to judge (1)"
+    assert verdict([made(0.001, -0.04, 0.04)]).endswith(
+        "classification accuracy +0.1 [-4.0, 4.0] points: no difference found"
+    )
+    assert verdict([made(-0.0001, -0.04, 0.04)]).endswith(
+        "classification accuracy +0.0 [-4.0, 4.0] points: no difference found"
+    )
+    assert (
+        verdict([made(1.0, None, None, n=1)])
+        == "this model: classification accuracy +100.0 points: too few examples to judge (1)"
+    )
     score = made(0.5, 0.25, 0.75, unit="score", name="custom", metric="words")
     assert verdict([score]) == "this model: custom +0.500 [0.250, 0.750]: better"
     stops = made(-0.5, -0.6, -0.4, "other", name="stop_rate", metric="stop_rate")

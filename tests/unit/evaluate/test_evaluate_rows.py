@@ -32,9 +32,9 @@ def made(folder: Path, evaluate: list[Any], **data: Any) -> tuple[Recipe, Prepar
 
 
 def test_held_out_rows(tmp_path: Path) -> None:
-    _, _, found = made(tmp_path, ["perplexity", "classification"])
+    recipe, _, found = made(tmp_path, ["perplexity", "classification"])
     assert len(found.rows) == 12 and found.stop == {2} and found.embedded
-    loss, accuracy = measure(found, [*made(tmp_path, ["perplexity", "classification"])[0].evaluate], automatic=False)
+    loss, accuracy = measure(found, recipe.evaluate, automatic=False)
     assert len(loss.values) == len(accuracy.values) == 12 and set(accuracy.references) == {"negative", "positive"}
     assert set(loss.groups) == {"eval.jsonl"}
     assert loss.weights.tolist() == [2.0] * 12

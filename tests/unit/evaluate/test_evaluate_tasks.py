@@ -229,6 +229,8 @@ def test_prompts_that_fill_the_context_are_left_out() -> None:
 def test_no_rows_and_unknown_format() -> None:
     with pytest.raises(BadInput, match="has no rows"):
         task("perplexity").score(subject([]))
+    with pytest.raises(BadInput, match="no row of the task 'perplexity' has a token that carries loss"):
+        task("perplexity").score(subject([pair("w1", "", weight=0.0)]))
     with pytest.raises(ValueError, match="Did you mean 'alpaca'"):
         task("perplexity", format="alpacca")
 

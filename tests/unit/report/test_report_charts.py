@@ -77,3 +77,24 @@ def test_curves_are_drawn_for_what_the_metrics_hold(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in rows))
     drawn = "".join(curves.charts(curves.read(path)))
     assert "Training loss per source" in drawn and "&lt;b&gt;" in drawn and "Learning rate" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "second"),
+    [
+        ((0.0, 2e-4), "0", "0.5e-4"),
+        ((0.011, 0.0125), "0.0110", "0.0115"),
+        ((0.0, 5.0), "0", "1"),
+        ((-1.0, 1.0), "-1.0", "-0.5"),
+    ],
+)
+def test_marks_are_written_with_the_decimals_their_distance_needs(values, first, second):
+    drawn = line_chart("t", [Line("", list(enumerate(values)))])
+    shown = re.findall(r"<span style=\"bottom[^>]*>([^<]*)<", drawn)
+    assert shown[:2] == [first, second]
+
+
+def test_one_source_has_no_chart_of_its_own(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1, "loss": 2.0, "sources": {"a": 2.0}}))
+    assert "per source" not in "".join(curves.charts(curves.read(path)))

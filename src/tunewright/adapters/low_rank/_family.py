@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -35,12 +36,16 @@ class LowRank(Adapter):
         to=["down_proj"],
     )
     rank_stabilized: bool = option(False, "Scale by alpha / sqrt(r) instead of alpha / r.", changes="loss", to=True)
-    ranks: dict[str, int] = option(
+    ranks: dict[str, Annotated[int, Field(ge=1)]] = option(
         {}, "Rank of layers that match a pattern, as {down_proj: 4}.", changes="parameters", to={"down_proj": 2}
     )
     train_modules: tuple[str, ...] = option(
         (), "Modules trained entirely besides: embeddings, head, norms.", changes="parameters", to=["norm"]
     )
+
+    @property
+    def trains_weights(self) -> bool:
+        return bool(self.train_modules)
 
     def start(self, layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor]:
         """First values of A [rank, in] and B [out, rank]; may change the layer's weight."""
@@ -121,6 +126,16 @@ class AttachedLowRank(Attached):
     def unmerge(self) -> None:
         for layer in self.layers.values():
             layer.unmerge()
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        ours = {f"{name}.{part}" for name in self.layers for part in ("down", "up")}
+        inner = {f"{name}.base.": f"{name}." for name in self.layers}
+        found: dict[str, Tensor] = {}
+        for key, value in self.model.state_dict().items():
+            if key not in ours:
+                prefix = next((old for old in inner if key.startswith(old)), None)
+                found[inner[prefix] + key.removeprefix(prefix) if prefix else key] = value
+        return found
 
     def as_lora(self) -> LoraExport:
         power = 0.5 if self.method.rank_stabilized else 1.0

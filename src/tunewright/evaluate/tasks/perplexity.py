@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tunewright.errors import BadInput
 from tunewright.evaluate.base import Rows, Scores, Subject, Task, tabulated
 from tunewright.evaluate.likelihood import sequence_losses
 from tunewright.models.generate import context_length
@@ -28,7 +29,7 @@ class Perplexity(Task):
 
 
 def text_loss(task: Task, subject: Subject, rows: Rows) -> Scores:
-    """The loss of every record of `rows` under the subject, as scores of `task`."""
+    """The loss of every record of `rows`, as scores of `task`. Raises `BadInput` when no token carries loss."""
     context = context_length(subject.policy.model) or 1 << 62
     table, cut = rows.table, 0
     if table is None:
@@ -37,6 +38,12 @@ def text_loss(task: Task, subject: Subject, rows: Rows) -> Scores:
         cut = sum(len(one.ids) > context for one in rendered)
     losses, weights = sequence_losses(subject.policy, table, subject.batch_tokens)
     kept = np.flatnonzero(weights > 0)
+    if not len(kept):
+        raise BadInput(
+            f"no row of the task '{task.name}' has a token that carries loss",
+            field="evaluate",
+            found=f"{len(rows)} rows",
+        )
     records = [rows.records[i] for i in kept.tolist()]
     loss = float(losses.sum() / weights.sum())
     return Scores(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from tunewright.catalog import Method, option
@@ -22,7 +23,7 @@ class Optimizer(Method):
     weight_decay: float = option(
         0.0, "Decoupled weight decay of matrices; norms and biases (one-dimensional) have none.", changes="loss", to=1.0, ge=0
     )  # fmt: skip
-    rates: dict[str, float] = option(
+    rates: dict[str, Annotated[float, Field(ge=0)]] = option(
         {}, "Factor on the learning rate of parameters that match a pattern, as {'*.up': 16}.",
         changes="loss", to={"*.up": 0.0},
     )  # fmt: skip

@@ -1,0 +1,31 @@
+"""Tunewright tunes a pretrained model on your data and proves, by measurement, what got better and what got worse."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunewright import adapters as adapters
+    from tunewright import objectives as objectives
+    from tunewright.api import evaluate as evaluate
+    from tunewright.api import load as load
+    from tunewright.api import tune as tune
+
+__version__ = "0.1.0"
+
+_FROM_API = ("tune", "load", "evaluate")
+_ROOMS = ("adapters", "objectives", "optimize", "nanoworld")
+
+
+def __getattr__(name: str) -> Any:
+    # Torch is imported when a name is first used, so that `tunewright --help` answers at once.
+    if name in _FROM_API:
+        return getattr(import_module("tunewright.api"), name)
+    if name in _ROOMS:
+        return import_module(f"tunewright.{name}")
+    raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(["__version__", *_FROM_API, *_ROOMS])

@@ -1,0 +1,79 @@
+"""A finished run, loaded again: the tuned model beside its base, held to the fixtures of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from tunewright import output
+from tunewright.adapters._peft import WEIGHTS, from_peft
+from tunewright.data.records import Record, Turn
+from tunewright.data.templates import Renderer
+from tunewright.errors import BadInput
+from tunewright.evaluate import fixtures
+from tunewright.evaluate.base import Task
+from tunewright.evaluate.measure import Measure, compare, measure, with_shots
+from tunewright.models.generate import Decoding, generate
+from tunewright.pipeline import Assembly, assemble
+from tunewright.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned model of a run folder, joined with its recipe's data."""
+
+    folder: Path
+    assembly: Assembly
+
+    def answer(self, prompt: str | Sequence[Mapping[str, str]], decoding: Decoding | None = None) -> tuple[str, str]:
+        """The (base, tuned) answers to a prompt, or to a conversation of {"role", "content"} messages.
+
+        A bare prompt is put to the model as the training rows were: through the chat template where they were chats.
+        """
+        renderer = self.assembly.data.renderers[0]
+        ids = renderer.prompt(_record(prompt, renderer))
+        chosen = decoding or Decoding(max_new_tokens=256, stop=self.assembly.subject().stop)
+        policy, tokenizer = self.assembly.policy, self.assembly.loaded.tokenizer
+        with self.assembly.attached.disabled():
+            [base] = generate(policy, tokenizer, [ids], chosen)
+        [tuned] = generate(policy, tokenizer, [ids], chosen)
+        return base.text, tuned.text
+
+    def evaluate(self, tasks: Sequence[Task] | None = None) -> list[Measure]:
+        """Base and tuned model on the recipe's tasks (or others), paired by example."""
+        wanted = self.assembly.recipe.evaluate if tasks is None else tasks
+        subject = self.assembly.subject()
+        with self.assembly.attached.disabled():
+            before, shots = measure(subject, wanted), with_shots(subject, wanted)
+        return compare(before, measure(subject, wanted), shots)
+
+
+def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:
+    """Loads the tuned model of a run folder and replays the run's fixtures.
+
+    `changes` are changes to its recipe (`evaluate=[...]`). Raises `BadInput` when the folder is not a finished run, or
+    when tokens or answers differ from those of the run.
+    """
+    folder = Path(folder)
+    if not (folder / output.RECIPE).is_file() or not (folder / output.ADAPTER).is_dir():
+        raise BadInput(
+            "not the folder of a finished run", file=folder, expected=f"{output.RECIPE} and {output.ADAPTER}/"
+        )
+    assembly = assemble(Recipe.read(folder / output.RECIPE, changes))
+    peft = folder / output.ADAPTER / WEIGHTS
+    state = from_peft(load_file(peft)) if peft.is_file() else load_file(folder / output.ADAPTER / "trained.safetensors")
+    assembly.attached.load_state(state)
+    fixtures.replay(folder, assembly.policy, assembly.loaded.tokenizer, assembly.data.renderers)
+    return Tuned(folder, assembly)
+
+
+def _record(prompt: str | Sequence[Mapping[str, str]], renderer: Renderer) -> Record:
+    if not isinstance(prompt, str):
+        turns = tuple(Turn(message["role"], message["content"]) for message in prompt)
+        return Record((*turns, Turn("assistant", "")), "chat")
+    style: Any = "chat" if "template" in renderer.template and "none" not in renderer.template else "completion"
+    return Record((Turn("user", prompt), Turn("assistant", "")), style)

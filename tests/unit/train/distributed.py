@@ -1,0 +1,84 @@
+"""What the pair of processes is asked to do."""
+
+from dataclasses import replace
+
+import torch
+
+from tunewright import catalog
+from tunewright.models.shards import shard
+from tunewright.testing.runs import ALONE, Steps, tiny_loop
+from tunewright.testing.tables import plan_of, random_table
+from tunewright.train.hooks import Hook
+from tunewright.train.loop import Settings
+
+TABLE = random_table()
+
+
+class Gradients(Hook):
+    """Keeps the averaged gradient of every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_backward(self, loop):
+        whole = lambda g: g.full_tensor() if hasattr(g, "full_tensor") else g
+        self.seen.append(torch.cat([whole(p.grad).flatten().clone() for p in loop.trained]))
+
+
+def trained(world, adapter, micro=32, layout="padded", sharded=False, tokens_per_step=50, steps=4):
+    """Losses, tokens, gradients and final weights of a short run."""
+    kept, gradients = Steps(), Gradients()
+    method = catalog.find("adapter", adapter)
+    loop = tiny_loop(
+        {"adapter": method(rank=4) if "rank" in method.model_fields else method()},
+        table=TABLE,
+        plan=plan_of(TABLE, steps=steps, tokens_per_step=tokens_per_step),
+        settings=Settings(micro_batch_tokens=micro, layout=layout),
+        hooks=[kept, gradients],
+        world=world,
+    )
+    if sharded:
+        own = getattr(loop.attached, "whole", None)
+        replicated = [] if own else list(loop.attached.trained().values())
+        shard(loop.policy, replicated, world.device, world.size)
+        loop.trained = list(loop.attached.trained().values())
+        loop.optimizer = catalog.find("optimizer", "adamw")(lr=1e-2).build(loop.attached.trained())
+    loop.run()
+    whole = lambda t: (t.full_tensor() if hasattr(t, "full_tensor") else t).detach().numpy().copy()
+    return {
+        "loss": [step.loss for step in kept.done],
+        "sources": [step.sources for step in kept.done],
+        "norm": [step.gradient_norm for step in kept.done],
+        "tokens": [step.tokens for step in kept.done],
+        "gradients": [g.numpy() for g in gradients.seen],
+        "state": {name: whole(value) for name, value in loop.attached.state().items()},
+    }
+
+
+def alone(adapter, **options):
+    """The same in one process."""
+    return trained(ALONE, adapter, **options)
+
+
+def batches_of(world, micro):
+    """How many micro-batches this process computes in each step, and the table rows that carry weight in them."""
+    loop = tiny_loop(table=TABLE, settings=Settings(micro_batch_tokens=micro), world=world, steps=4)
+    steps = [loop.batches(step) for step in range(4)]
+    rows = [[int(i) for b in batches if b.weights.any() for i in b.indices] for batches in steps]
+    return [len(batches) for batches in steps], rows
+
+
+def changing_set(world):
+    """Gradients when one parameter has none in this process."""
+    loop = tiny_loop(table=TABLE, world=world)
+    for number, parameter in enumerate(loop.trained):
+        parameter.grad = None if number == world.rank else torch.full_like(parameter, 1.0 + world.rank)
+    sums = world.sum_gradients(loop.trained, torch.tensor([1.0, 2.0 + world.rank]))
+    return sums.tolist(), [float(p.grad.mean()) for p in loop.trained[:3]]
+
+
+def empty_turn(world):
+    """The zero-weight batch of the process whose turn does not come."""
+    loop = tiny_loop(table=TABLE, settings=Settings(micro_batch_tokens=10_000), world=replace(world))
+    [batch] = loop.batches(0)
+    return float(batch.weights.sum()), batch.tokens

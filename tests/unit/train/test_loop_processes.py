@@ -1,0 +1,53 @@
+"""Two processes compute what one does, in loss, gradient and weights; whole and sharded."""
+
+import distributed
+import numpy as np
+import pytest
+
+
+def apart(one, other):
+    return float(np.linalg.norm(one - other) / np.linalg.norm(one))
+
+
+def assert_same_run(one, other):
+    assert other["tokens"] == one["tokens"]
+    assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert other["norm"] == pytest.approx(one["norm"], rel=1e-4)
+    assert [sorted(s) for s in other["sources"]] == [sorted(s) for s in one["sources"]]
+    assert apart(one["gradients"][0], other["gradients"][0]) <= 1e-5
+    for name, value in one["state"].items():
+        assert np.allclose(value, other["state"][name], atol=2e-4), name
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("options", [{}, {"micro": 10_000}, {"layout": "packed"}], ids=["even", "one turn", "packed"])
+def test_two_processes_equal_one(pair, adapter, sharded, options):
+    first, second = pair.call(
+        distributed.trained, adapter, options.get("micro", 32), options.get("layout", "padded"), sharded
+    )
+    one = distributed.alone(adapter, **options)
+    for other in (first, second):
+        assert_same_run(one, other)
+    for name in first["state"]:
+        assert np.array_equal(first["state"][name], second["state"][name]), f"{name} drifted apart"
+
+
+@pytest.mark.parametrize("micro", [13, 30, 10_000])
+def test_processes_share_a_step_without_overlap(pair, micro):
+    (counts, first), (others, second) = pair.call(distributed.batches_of, micro)
+    assert counts == others
+    [(_, wanted)] = [distributed.batches_of(distributed.ALONE, micro)]
+    for one, other, whole in zip(first, second, wanted, strict=True):
+        assert sorted(one + other) == sorted(whole)
+
+
+def test_parameters_without_a_gradient_count_as_zero(pair):
+    for sums, means in pair.call(distributed.changing_set):
+        assert sums == [2.0, 5.0]
+        assert means == [2.0, 1.0, 3.0]
+
+
+def test_an_empty_turn_counts_no_tokens(pair):
+    (weight, tokens), (empty, none) = pair.call(distributed.empty_turn)
+    assert weight > 0 and tokens > 0 and (empty, none) == (0.0, 0)
