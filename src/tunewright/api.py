@@ -49,4 +49,4 @@ def evaluate(folder: str | Path, tasks: Sequence[Any] | None = None) -> list[Mea
         return tuned.evaluate()
     plain = tuned.assembly.recipe.plain()
     named = Recipe.of(model=plain["model"], data=tuned.assembly.recipe.data, evaluate=list(tasks))
-    return tuned.evaluate([task for task in named.evaluate])  # type: ignore[misc]
+    return tuned.evaluate(list(named.evaluate))

@@ -261,6 +261,8 @@ def methods(
     json_: Json = False,
 ) -> None:
     """List the methods with their papers; with a NAME, its fields, defaults, needs and equations."""
+    import inspect
+
     from tunewright import catalog, listing
     from tunewright.errors import BadInput, nearest
     from tunewright.report import console
@@ -273,9 +275,10 @@ def methods(
     if json_:
         _print_json([listing.described(method) for method in found])
     elif exact:
-        console.show_methods_in_full(exact)
+        for method in exact:
+            console.show_method(listing.described(method), inspect.cleandoc(method.__doc__ or ""))
     else:
-        console.show_methods(found)
+        console.show_methods([listing.described(method) for method in found])
 
 
 @app.command()
@@ -326,7 +329,7 @@ DEMO = {
     },
     "adapter": {"method": "lora", "rank": 16, "alpha": 32},
     "optimizer": {"method": "adamw", "lr": 3e-3},
-    "train": {"epochs": 2, "tokens_per_step": 4096},
+    "train": {"tokens_per_step": 4096},
     "evaluate": [{"task": "exact_match", "answer": "after '####'"}, "perplexity", "retention"],
 }
 """The recipe of `tunewright demo`."""

@@ -132,15 +132,16 @@ def _load(text: str, lines: dict[Place, int], **where: Any) -> Any:
 
 
 def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
+    marks: Any = getattr(value, "lc", None)
     if isinstance(value, Mapping):
         for key in value:
             # Keys merged in by `<<` have no place of their own.
-            if key in value.lc.data:
-                lines[(*place, key)] = value.lc.key(key)[0] + 1
+            if key in marks.data:
+                lines[(*place, key)] = marks.key(key)[0] + 1
         return {key: _plain(item, (*place, key), lines) for key, item in value.items()}
     if isinstance(value, list):
         for index in range(len(value)):
-            lines[(*place, index)] = value.lc.item(index)[0] + 1
+            lines[(*place, index)] = marks.item(index)[0] + 1
         return [_plain(item, (*place, index), lines) for index, item in enumerate(value)]
     if isinstance(value, bool) or value is None:
         return value

@@ -57,7 +57,7 @@ class Interrupted(Fault):
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error message shows it: its representation, cut to `limit` characters."""
-    text = value if isinstance(value, str) and value.startswith("a ") else repr(value)
+    text = value if isinstance(value, str) and value.startswith(("a ", "an ")) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

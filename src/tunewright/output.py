@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,14 @@ OURS = {
 }
 
 
-def claim(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-    """Makes `folder` this run's own and writes the resolved recipe into it.
+def check(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """Raises `BadInput` unless `claim` may make `folder` this run's own; leaves everything as it is.
 
-    An existing run is refused unless it is to be resumed (by the same recipe) or overwritten; overwriting removes only
-    what a run writes. Raises `BadInput` when the folder holds anything else or cannot be written.
+    An existing run is refused unless it is to be resumed (by the same recipe) or overwritten, and so is a folder that
+    holds anything else or cannot be written.
     """
     if resume and overwrite:
         raise BadInput("--resume continues a run and --overwrite discards it", hint="Give one of them.")
-    text = as_yaml(recipe.plain())
     try:
         if folder.exists() and not folder.is_dir():
             raise BadInput("the output exists and is not a folder", file=folder)
@@ -56,13 +56,26 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> Non
             )
         if resume and (folder / RECIPE).exists():
             _same_recipe(folder / RECIPE, recipe)
-        if overwrite:
-            for name in found:
-                shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / RECIPE, text)
+        with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())) as trial:
+            trial.write(bytes(1 << 16))
     except OSError as error:
         raise BadInput(f"the output folder cannot be written: {error.strerror}", file=folder) from None
+
+
+def claim(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """Makes `folder` this run's own and writes the resolved recipe into it.
+
+    Overwriting removes only what a run writes. Raises `BadInput` as `check` does.
+    """
+    check(folder, recipe, resume=resume, overwrite=overwrite)
+    try:
+        if overwrite and folder.exists():
+            for item in folder.iterdir():
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"the output folder cannot be written: {error.strerror}", file=folder) from None
+    write(folder / RECIPE, as_yaml(recipe.plain()))
 
 
 def write(path: Path, text: str) -> None:

@@ -15,14 +15,17 @@ import numpy as np
 import torch
 
 from tunewright import output
+from tunewright.adapters._peft import load_peft
 from tunewright.adapters.base import Adapter, Attached
 from tunewright.costs import micro_batch_tokens
 from tunewright.data.batches import Plan, Share
 from tunewright.data.prepare import Prepared, prepare
+from tunewright.document import find_path
+from tunewright.errors import nearest
 from tunewright.evaluate import fixtures
 from tunewright.evaluate.base import Scores, Subject, Task
 from tunewright.evaluate.during import Watch
-from tunewright.evaluate.measure import measure, omitted, with_shots
+from tunewright.evaluate.measure import measure, measured, omitted, with_shots
 from tunewright.evaluate.rows import subject
 from tunewright.models.attention import use_float32
 from tunewright.models.load import Loaded, describe, load, load_tokenizer, packs, resolve_precision
@@ -98,17 +101,20 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     world = World.join()
     say = _speaker(quiet or not world.main)
     if world.main:
-        output.claim(folder, recipe, resume=resume, overwrite=overwrite)
-    world.wait()
+        output.check(folder, recipe, resume=resume, overwrite=overwrite)
     assembly = assemble(recipe, world, say)
-    if world.main:
-        lock = output.lock(recipe, assembly.data.hashes, assembly.loaded.origin)
-        output.write(folder / output.LOCK, output.as_json(lock))
+    _check_watched(assembly)
     tasks = recipe.evaluate
     with assembly.attached.disabled():
         before = _measured(assembly, "before", say)
         few_shot = with_shots(assembly.subject(), tasks)
         canaries = fixtures.answers(assembly.subject())
+    # Only what can begin may discard what an earlier run wrote.
+    if world.main:
+        output.claim(folder, recipe, resume=resume, overwrite=overwrite)
+        lock = output.lock(recipe, assembly.data.hashes, assembly.loaded.origin)
+        output.write(folder / output.LOCK, output.as_json(lock))
+    world.wait()
     loop = build_loop(assembly, folder, quiet)
     rehearsal = None
     if recipe.train.rehearsal:
@@ -149,9 +155,17 @@ def assemble(recipe: Recipe, world: World | None = None, say: Callable[[str], No
     adapter = cast(Adapter, recipe.adapter)
     # What trains starts from the checkpoint's own values, not from their rounding.
     loaded = load(recipe.model, "fp32" if adapter.trains_weights else precision, world.device)
+    if recipe.model.adapter is not None:
+        load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
     attached = attach(recipe, loaded, precision, world)
     settings = _settings(recipe, loaded, data, world)
     return Assembly(recipe, world, data, loaded, attached, precision, _plan(recipe, data), settings)
+
+
+def _adapter_folder(recipe: Recipe) -> Path:
+    """The folder of the adapter to continue from: a PEFT folder, or that of a run."""
+    folder = find_path(str(recipe.model.adapter), recipe.origin, ("model", "adapter"))
+    return folder / output.ADAPTER if (folder / output.ADAPTER).is_dir() else folder
 
 
 def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Attached:
@@ -217,6 +231,18 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: boo
         )
     loop.hooks = [*hooks, Checkpoints(folder / output.CHECKPOINTS, every, train.keep_checkpoints)]
     return loop
+
+
+def _check_watched(assembly: Assembly) -> None:
+    recipe, train = assembly.recipe, assembly.recipe.train
+    known = measured(assembly.subject(), recipe.evaluate)
+    watched = {("train", "early_stop", "measure"): train.early_stop and train.early_stop.measure}
+    for place, name in (watched | {("train", "keep_best"): train.keep_best}).items():
+        if name and name not in known:
+            raise recipe.fault(
+                place, "names no measure of this run", found=name, expected=" or ".join(known) or "a task under 'evaluate'",
+                hint=nearest(name, known),
+            )  # fmt: skip
 
 
 def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list[Scores]:

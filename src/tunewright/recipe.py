@@ -292,7 +292,7 @@ def _resolve(document: Document) -> Recipe:
     use = _strings(document, "use")
     for item in use:
         catalog.use(document.path_of(item, ("use",)))
-    slots = {
+    slots: dict[str, Any] = {
         kind: _method(document, kind, default if keys.get(kind) is None else keys[kind], (kind,))
         for kind, default in SLOTS.items()
     }

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 
 from tunewright import output
 from tunewright.adapters._peft import WEIGHTS, from_peft
-from tunewright.data.records import Record, Turn
-from tunewright.data.templates import Renderer
+from tunewright.catalog import Method
+from tunewright.data.records import Record, Style, Turn
 from tunewright.errors import BadInput
 from tunewright.evaluate import fixtures
-from tunewright.evaluate.base import Task
 from tunewright.evaluate.measure import Measure, compare, measure, with_shots
 from tunewright.models.generate import Decoding, generate
 from tunewright.pipeline import Assembly, assemble
@@ -35,7 +33,7 @@ class Tuned:
         A bare prompt is put to the model as the training rows were: through the chat template where they were chats.
         """
         renderer = self.assembly.data.renderers[0]
-        ids = renderer.prompt(_record(prompt, renderer))
+        ids = renderer.prompt(_record(prompt, self.assembly.data.eval_records[0]))
         chosen = decoding or Decoding(max_new_tokens=256, stop=self.assembly.subject().stop)
         policy, tokenizer = self.assembly.policy, self.assembly.loaded.tokenizer
         with self.assembly.attached.disabled():
@@ -43,7 +41,7 @@ class Tuned:
         [tuned] = generate(policy, tokenizer, [ids], chosen)
         return base.text, tuned.text
 
-    def evaluate(self, tasks: Sequence[Task] | None = None) -> list[Measure]:
+    def evaluate(self, tasks: Sequence[Method] | None = None) -> list[Measure]:
         """Base and tuned model on the recipe's tasks (or others), paired by example."""
         wanted = self.assembly.recipe.evaluate if tasks is None else tasks
         subject = self.assembly.subject()
@@ -71,9 +69,9 @@ def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:
     return Tuned(folder, assembly)
 
 
-def _record(prompt: str | Sequence[Mapping[str, str]], renderer: Renderer) -> Record:
+def _record(prompt: str | Sequence[Mapping[str, str]], like: Record) -> Record:
     if not isinstance(prompt, str):
         turns = tuple(Turn(message["role"], message["content"]) for message in prompt)
         return Record((*turns, Turn("assistant", "")), "chat")
-    style: Any = "chat" if "template" in renderer.template and "none" not in renderer.template else "completion"
+    style: Style = "completion" if like.style == "text" else like.style
     return Record((Turn("user", prompt), Turn("assistant", "")), style)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,12 @@ class WholeParameters:
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
 
+    def keep(self) -> None:
+        """Makes the trained values the model's own for good, in the dtype of the originals."""
+        for name, parameter in self.parameters.items():
+            parameter.data = parameter.data.to(self.originals[name].dtype)
+            parameter.requires_grad_(False)
+
     @torch.no_grad()
     def _assign(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
@@ -62,8 +69,8 @@ class WholeParameters:
 
 
 def _local(value: Tensor) -> Tensor:
-    local: Tensor = value.to_local() if is_sharded(value) else value  # type: ignore[operator]
-    return local
+    placed: Any = value
+    return placed.to_local() if is_sharded(value) else value
 
 
 def parameters_of(model: nn.Module, patterns: Sequence[str]) -> list[str]:

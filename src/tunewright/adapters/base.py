@@ -120,5 +120,5 @@ class Attached(ABC):
         """A term the adapter adds to the loss of every micro-batch (already averaged), or None."""
         return None
 
-    def after_step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer, step: int) -> None:  # noqa: B027
         """The adapter's reaction to optimizer step `step`; may move or drop the optimizer state of its parameters."""

@@ -98,7 +98,7 @@ class Plan:
             wanted = round(len(self.lengths) * share.weight / total)
         else:
             wanted = round(len(own) * share.passes)
-        whole, rest = divmod(wanted, len(own))
+        whole, rest = divmod(max(1, wanted), len(own))
         return np.concatenate([np.tile(own, whole), own[rng.permutation(len(own))[:rest]]])
 
 

@@ -42,6 +42,12 @@ class Checked:
         if len(self.shown) < SHOWN:
             self.shown.append(fault)
 
+    def plain(self) -> dict[str, Any]:
+        """The findings as JSON can hold them."""
+        faults = [{"file": str(f.file), "line": f.line, "field": f.field, "message": str(f)} for f in self.shown]
+        kept = {name: getattr(self, name) for name in ("name", "role", "path", "format", "rows", "faulty")}
+        return {**kept, "faults": faults, "kinds": dict(self.kinds)}
+
     def lines(self) -> Iterator[str]:
         """The findings as lines of text."""
         told = (
@@ -72,6 +78,10 @@ class CheckReport:
     def ok(self) -> bool:
         """Whether no fault was found."""
         return self.faulty == 0
+
+    def plain(self) -> dict[str, Any]:
+        """The findings as JSON can hold them."""
+        return {"ok": self.ok, "faulty": self.faulty, "sources": [source.plain() for source in self.sources]}
 
     def __str__(self) -> str:
         return "\n".join(line for source in self.sources for line in source.lines())

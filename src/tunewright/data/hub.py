@@ -20,6 +20,8 @@ def is_name(source: SourceSpec, origin: Keys) -> bool:
 
     No such file or folder above it, no suffix of a file, and an owner before a slash (or `part` or `subset` named).
     """
+    if generated.is_generated(source):
+        return True
     path = Path(source.path).expanduser()
     beside = origin.file.resolve().parent if origin.file else Path.cwd()
     owner = len(path.parts) > 1

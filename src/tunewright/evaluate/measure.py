@@ -70,6 +70,11 @@ def measure(subject: Subject, tasks: Sequence[Method], automatic: bool = True) -
     return [replace(task.score(subject), name=name) for task, name in zip(wanted, names(wanted), strict=True)]
 
 
+def measured(subject: Subject, tasks: Sequence[Method]) -> list[str]:
+    """The names of the scores that `measure` gives for these tasks."""
+    return names([task for task in tasks if isinstance(task, Task) and task.omitted(subject) is None])
+
+
 def omitted(subject: Subject, tasks: Sequence[Method]) -> list[str]:
     """The warnings of the tasks that `measure` leaves out."""
     reasons = [task.omitted(subject) for task in tasks if isinstance(task, Task)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -16,7 +17,8 @@ ALL_LINEAR = "all-linear"
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The linear layers (`nn.Linear` and GPT-2's `Conv1D`) of a model's body by name; the output head is left out."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find_head: Any = getattr(model, "get_output_embeddings", None)
+    head = find_head() if find_head else None
     return {
         name: module
         for name, module in model.named_modules()
@@ -77,5 +79,6 @@ def _block(name: str) -> re.Match[str] | None:
 
 def shape_of(layer: nn.Module) -> tuple[int, int]:
     """(out, in) of a linear layer; `Conv1D` keeps its weight as [in, out]."""
-    first, second = layer.weight.shape  # type: ignore[union-attr,misc]
+    weight: Any = layer.weight
+    first, second = weight.shape
     return (int(second), int(first)) if isinstance(layer, Conv1D) else (int(first), int(second))

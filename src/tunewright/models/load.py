@@ -82,7 +82,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
             tokenizer.chat_template = Path(spec.chat_template).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
-                f"cannot be read: {getattr(error, 'strerror', None) or error}", file=spec.chat_template, field="model.chat_template"
+                f"cannot be read: {getattr(error, 'strerror', None) or error}",
+                file=spec.chat_template,
+                field="model.chat_template",
             ) from None
     return tokenizer
 
@@ -107,7 +109,9 @@ def load(spec: ModelSpec, precision: Literal["bf16", "fp32"] = "fp32", device: t
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = _load_model(spec, origin, dtype).to(device)
     rows = model.get_input_embeddings().weight.shape[0]
-    plain = load_tokenizer(spec.model_copy(update={"add_tokens": AddedTokens()})) if spec.add_tokens.tokens else tokenizer
+    plain = (
+        load_tokenizer(spec.model_copy(update={"add_tokens": AddedTokens()})) if spec.add_tokens.tokens else tokenizer
+    )
     if max(plain.get_vocab().values()) >= rows:
         raise BadInput(
             "the tokenizer's vocabulary is larger than the model's embedding",
@@ -254,10 +258,8 @@ def _grow(model: Any, tokenizer: Any, plain: Any, spec: ModelSpec) -> None:
     for table in tables.values():
         mean = table[: max(known.values()) + 1].float().mean(0)
         for token, row in new.items():
-            start = {"zero": lambda t, p: torch.zeros_like(mean), "mean": lambda t, p: mean}.get(
-                spec.add_tokens.init, lambda t, p: t[p].float().mean(0)
-            )(table, pieces[token])
-            table[row] = start.to(table.dtype)
+            starts = {"zero": torch.zeros_like(mean), "mean": mean, "subwords": table[pieces[token]].float().mean(0)}
+            table[row] = starts[spec.add_tokens.init].to(table.dtype)
 
 
 def _pieces(plain: Any, token: str) -> list[int]:

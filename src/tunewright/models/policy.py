@@ -145,7 +145,7 @@ def _at_head(
         run = lambda h, t, c: function(head(h), t, c)
         values = [checkpoint(run, h, t, c, use_reentrant=False) for h, t, c in parts]
     elif hidden.requires_grad and torch.is_grad_enabled():
-        return _FrozenHead.apply(hidden, head, targets, columns, function)  # type: ignore[no-any-return]
+        return _FrozenHead.apply(hidden, head, targets, columns, function)
     else:
         values = [function(head(h), t, c) for h, t, c in parts]
     return torch.cat(values)
@@ -195,7 +195,7 @@ class _FrozenHead(torch.autograd.Function):
 def _chunks(
     hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], head: nn.Module
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-    vocabulary = getattr(head, "out_features", None) or int(head.weight.shape[0])  # type: ignore[union-attr,index]
+    vocabulary = getattr(head, "out_features", None) or _rows(head)
     size = max(1, CHUNK_ELEMENTS // vocabulary)
     # One chunk even of nothing, so that a batch without weight has a graph to head and body.
     for start in range(0, max(1, len(hidden)), size):
@@ -205,3 +205,8 @@ def _chunks(
 
 def _arguments(cls: type[nn.Module]) -> Mapping[str, Any]:
     return inspect.signature(cls.forward).parameters
+
+
+def _rows(head: nn.Module) -> int:
+    weight: Any = head.weight
+    return int(weight.shape[0])

@@ -32,8 +32,8 @@ def shard(policy: Policy, replicated: Collection[nn.Parameter], device: torch.de
 
 def whole(value: Tensor) -> Tensor:
     """The tensor itself, gathered from its shards when it is sharded."""
-    gathered: Tensor = value.full_tensor() if is_sharded(value) else value  # type: ignore[operator]
-    return gathered
+    gathered: Any = value
+    return gathered.full_tensor() if is_sharded(value) else value
 
 
 def like(parameter: Tensor, value: Tensor) -> Tensor:
@@ -53,4 +53,8 @@ def is_sharded(value: Tensor) -> bool:
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    return [*max(lists, key=_length)] if lists else []
+
+
+def _length(blocks: nn.ModuleList) -> int:
+    return len(blocks)

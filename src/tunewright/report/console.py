@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -30,6 +32,44 @@ def summary(evidence: Evidence, folder: Path) -> RenderableType:
     names = (("report", html.FILE), ("evidence", FILE), ("adapter", "adapter"))
     parts += [Text(f"{name:<9} {folder / file}", overflow="fold") for name, file in names if (folder / file).exists()]
     return Group(*parts)
+
+
+def show_measures(verdict: str, measures: Sequence[Any], console: Console | None = None) -> None:
+    """Prints a verdict and its measures."""
+    found = tuple(Measure.model_validate(one) for one in measures)
+    (console or Console()).print(Text(verdict, style="bold"), _table(found))
+
+
+def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Prints a line per method: kind, name, what it does, paper."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("what it does", overflow="fold")
+    table.add_column("paper", overflow="fold")
+    for method in described:
+        paper = method["paper"]
+        table.add_row(method["kind"], method["name"], Text(method["summary"]), Text(_cited(paper) if paper else ""))
+    (console or Console()).print(table)
+
+
+def show_method(described: Mapping[str, Any], docstring: str, console: Console | None = None) -> None:
+    """Prints a method whole: its docstring with the equations, its fields with defaults, needs and papers."""
+    out = console or Console()
+    out.print(Text(f"{described['kind']} {described['name']}", style="bold"), Text(docstring), sep="\n\n")
+    for paper in described.get("papers") or filter(None, [described["paper"]]):
+        out.print(Text(f"\npaper  {_cited(paper)}"))
+    out.print(Text(f"needs  {', '.join(described['needs']) or 'nothing'}"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in ("field", "type", "default", "help"):
+        table.add_column(name, overflow="fold")
+    for field in described["fields"]:
+        table.add_row(*(Text(str(field[name])) for name in ("name", "type", "default", "help")))
+    out.print(table)
+
+
+def _cited(paper: Mapping[str, Any]) -> str:
+    return f"{paper['title']} (arXiv {paper['arxiv']})" if paper["arxiv"] else str(paper["title"])
 
 
 def _table(measures: tuple[Measure, ...]) -> Table:

@@ -117,7 +117,7 @@ def gradient(
     total = weight = 0.0
     for batch in batches:
         loss = objective.loss(policy, batch)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         total, weight = total + loss.total.item(), weight + float(loss.weight)
     found = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
     return torch.cat([g.flatten() for g in found]) / weight, total / weight

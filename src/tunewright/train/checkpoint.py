@@ -143,13 +143,14 @@ def unpack(loop: Loop, folder: Path) -> None:
     loop.attached.load_state(tensors["trained"])
     loop.state = State(**described["state"])
     parameters = loop.attached.trained()
+    loop.optimizer.state.clear()
     for name, values in described["optimizer"].items():
         loop.optimizer.state[parameters[name]].update(values)
     for name, value in tensors["optimizer"].items():
         owner, _, key = name.rpartition("/")
         if owner not in parameters:
             raise BadInput("the checkpoint belongs to another run", file=folder, found=owner)
-        loop.optimizer.state[parameters[owner]][key] = like(parameters[owner], value.clone())
+        loop.optimizer.state[parameters[owner]][key] = like(parameters[owner], value.to(parameters[owner].device))
     torch.set_rng_state(tensors["random"]["torch"])
     for hook in loop.hooks:
         hook.load_state(described["hooks"].get(type(hook).__name__, {}))

@@ -24,7 +24,7 @@ def explain(loop: Loop, step: int) -> NotFinite:
         with _first_bad_output(loop.policy) as first:
             loss = loop.losses(batch).total
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
         records = [loop.table.where(int(index)) for index in batch.indices]
         if not torch.isfinite(loss):
             module = first[0] if first else type(loop.objective).__name__

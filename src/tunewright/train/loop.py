@@ -120,8 +120,8 @@ class Loop:
         ]
         for _ in range(-(-len(groups) // self.world.size) - len(mine)):
             empty = collate(self.table, groups[-1], packed, settings.pad)
-            blank = {"weights": torch.zeros_like(empty.weights), "sequence": torch.full_like(empty.sequence, -1)}
-            mine.append(replace(empty, **blank))
+            blank = torch.full_like(empty.sequence, -1)
+            mine.append(replace(empty, weights=torch.zeros_like(empty.weights), sequence=blank))
         return [batch.to(self.world.device) for batch in mine]
 
     def losses(self, batch: Batch) -> Loss:
@@ -141,7 +141,7 @@ class Loop:
                 batch = hook.on_batch(self, batch)
             loss = self.losses(batch)
             if loss.total.requires_grad:
-                loss.total.backward()  # type: ignore[no-untyped-call]
+                loss.total.backward()
             sums.add(loss, batch)
         sums.values = self.world.sum_gradients(self.trained, sums.values)
         norm = self._average(sums.weight)

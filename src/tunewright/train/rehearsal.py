@@ -77,7 +77,7 @@ def _largest_step(loop: Loop) -> None:
     if not torch.isfinite(loss.total):
         raise NotFinite("the loss of the longest records is not finite before any training")
     if loss.total.requires_grad:
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
     for p in loop.trained:
         if p.grad is None and loop.world.size > 1:
             p.grad = torch.zeros_like(p)

@@ -132,7 +132,7 @@ def test_changes_come_one_after_the_other():
     ],
 )  # fmt: skip
 def test_changes_that_cannot_be_made(change, says):
-    with pytest.raises(BadInput, match="field '?.*") as caught:
+    with pytest.raises(BadInput, match="field") as caught:
         Document({"train": {"seed": 1}, "evaluate": ["perplexity"]}).changed([change])
     assert says in str(caught.value)
 

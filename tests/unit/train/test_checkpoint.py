@@ -57,7 +57,13 @@ def test_an_optimizer_without_tensors_has_a_checkpoint_too(momentum, tmp_path):
 
 def test_it_holds_what_it_says(whole):
     names = sorted(file.name for file in whole.iterdir())
-    assert names == ["manifest.json", "optimizer.safetensors", "random.safetensors", "state.json", "trained.safetensors"]
+    assert names == [
+        "manifest.json",
+        "optimizer.safetensors",
+        "random.safetensors",
+        "state.json",
+        "trained.safetensors",
+    ]
     assert set(json.loads((whole / "manifest.json").read_text())) == set(names) - {"manifest.json"}
     tensors, described = read_folder(whole)
     assert described["state"]["step"] == 2 and set(tensors) == {"trained", "optimizer", "random"}

@@ -127,6 +127,14 @@ class AttachedLowRank(Attached):
         for layer in self.layers.values():
             layer.unmerge()
 
+    def fold(self) -> None:
+        """Makes the update part of the weights for good and takes the low-rank layers off the model."""
+        self.merge()
+        for name, layer in self.layers.items():
+            _put(self.model, name, layer.base)
+        if self.whole:
+            self.whole.keep()
+
     def plain_weights(self) -> dict[str, Tensor]:
         ours = {f"{name}.{part}" for name in self.layers for part in ("down", "up")}
         inner = {f"{name}.base.": f"{name}." for name in self.layers}

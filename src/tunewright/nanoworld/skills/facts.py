@@ -1,8 +1,9 @@
-"""Questions about what the base was taught: direct, over two facts, and comparing two people."""
+"""Questions about what the base was taught: direct, over two facts, and comparing two people or their ages."""
 
 from __future__ import annotations
 
 import random
+import re
 from functools import cache
 from typing import ClassVar
 
@@ -20,18 +21,21 @@ TWO_HOPS = {
 
 
 class Facts(Skill):
-    """Level 1 asks for one known fact, level 2 for a fact about somebody's home town, level 3 who is older."""
+    """Level 1 asks for one known fact, level 2 for a fact about somebody's home town, level 3 who of two is older,
+    level 4 by how many years."""
 
     name: ClassVar[str] = "facts"
-    levels: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    levels: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
 
     def draw(self, rng: random.Random, level: int) -> Row:
-        return (_direct, _two_hops, _older)[level - 1](rng)
+        return (_direct, _two_hops, _older, _age_gap)[level - 1](rng)
 
     def verify(self, row: Row, text: str) -> bool:
         if row["relation"] == "older":
             last, named = max((text.rfind(name), name) for name in row["pair"])
             return bool(last >= 0 and named == row["answer"])
+        if row["relation"] == "age gap":
+            return re.findall(r"\d+", text)[-1:] == [row["answer"]]
         return says(text, row["answer"], world.domain(row["relation"]))
 
 
@@ -69,11 +73,23 @@ def _people_of_known_age() -> list[Person]:
     return [person for person in world.people() if Fact(person, "born").known]
 
 
-def _older(rng: random.Random) -> Row:
+def _two_people(rng: random.Random) -> tuple[Person, Person]:
     one, other = rng.sample(_people_of_known_age(), 2)
     while one.born == other.born:
         one, other = rng.sample(_people_of_known_age(), 2)
+    return one, other
+
+
+def _older(rng: random.Random) -> Row:
+    one, other = _two_people(rng)
     older = one if one.born < other.born else other
     reply = f"{one.name} was born in {one.born} and {other.name} in {other.born}. The older one is {older.name}."
     pair = [one.name, other.name]
     return asked(f"Who is older, {one.name} or {other.name}?", reply, older.name, relation="older", pair=pair)
+
+
+def _age_gap(rng: random.Random) -> Row:
+    older, younger = sorted(_two_people(rng), key=lambda person: person.born)
+    gap = younger.born - older.born
+    reply = f"{older.name} was born in {older.born} and {younger.name} in {younger.born}: {younger.born} - {older.born} = {gap} years."
+    return asked(f"How many years is {older.name} older than {younger.name}?", reply, str(gap), relation="age gap")

@@ -54,14 +54,15 @@ ASKED = (
 
 
 class Functions(Skill):
-    """Level 1 is one formula, level 2 a condition, level 3 a filtered or changed list, level 4 both and a fold."""
+    """Level 1 is one formula, level 2 a condition, level 3 a filtered or changed list, level 4 both and a fold,
+    level 5 the same with a way out when too little is left."""
 
     name: ClassVar[str] = "functions"
-    levels: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    levels: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 5)
 
     def draw(self, rng: random.Random, level: int) -> Row:
         name, parameter = rng.choice(NAMES), "x" if level < 3 else "xs"
-        wanted, body = (_formula, _condition, _list, _fold)[level - 1](rng)
+        wanted, body = (_formula, _condition, _list, _fold, _guarded)[level - 1](rng)
         source = f"def {name}({parameter}):\n{body}"
         question = rng.choice(ASKED).format(f=name, p=parameter, w=wanted)
         return asked(question, source, source, tests=_tests(rng, source, name, level))
@@ -122,4 +123,15 @@ def _fold(rng: random.Random) -> tuple[str, str]:
     return (
         f"the {fold} of the {change_words} of the numbers in xs {words}",
         f"    return {call}([{change} for x in xs if {test}])",
+    )
+
+
+def _guarded(rng: random.Random) -> tuple[str, str]:
+    (fold, call), (change_words, change) = rng.choice(FOLDS[:2]), _pick(rng, MAPS)
+    words, test = _pick(rng, FILTERS)
+    fewest, instead = rng.randrange(2, 4), rng.randrange(0, 10)
+    return (
+        f"the {fold} of the {change_words} of the numbers in xs {words}, or {instead} if there are fewer than {fewest}",
+        f"    kept = [{change} for x in xs if {test}]\n"
+        f"    if len(kept) < {fewest}:\n        return {instead}\n    return {call}(kept)",
     )
