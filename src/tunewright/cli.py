@@ -139,6 +139,9 @@ def evaluate(
         Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)
     ],
     set_: Changes = None,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Also measure with other batch sizes: how far answers move by that alone.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Measure a finished run again, base beside tuned; first replays the run's fixtures and stops on a difference.
@@ -149,11 +152,17 @@ def evaluate(
     from tunewright.report import console
     from tunewright.tuned import load
 
-    measures = load(run_folder, set_ or ()).evaluate()
+    tuned = load(run_folder, set_ or ())
+    measures = tuned.evaluate()
+    spreads = tuned.spread() if spread else []
     if json_:
-        _print_json({"verdict": verdict(measures), "measures": [one.model_dump(mode="json") for one in measures]})
-    else:
-        console.show_measures(verdict(measures), measures)
+        found = {"verdict": verdict(measures), "measures": [one.model_dump(mode="json") for one in measures]}
+        _print_json(found | ({"spread": [one.model_dump(mode="json") for one in spreads]} if spread else {}))
+        return
+    console.show_measures(verdict(measures), measures)
+    for one in spreads:
+        scores = ", ".join(f"{score:.4g} at {size}" for score, size in zip(one.scores, one.batches, strict=True))
+        typer.echo(f"{one.name}: {scores} positions at once; {one.changed} of {one.n} answers differ")
 
 
 @app.command()

@@ -83,6 +83,20 @@ class Document:
         """The existing file `name`: beside the recipe, else below the current directory."""
         return find_path(name, self.origin, place)
 
+    def anchored(self, options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        """`options` with the paths under `names` made absolute where they exist (`FILE.py:NAME` by its file).
+
+        So the resolved recipe means the same files wherever it is read again. Names of hubs stay as they are.
+        """
+        found = dict(options)
+        for name in names:
+            value = options.get(name)
+            if isinstance(value, str) and value:
+                file, colon, rest = value.rpartition(":") if ".py:" in value else (value, "", "")
+                path = next((path for path in _places(file, self.file) if path.exists()), None)
+                found[name] = f"{path}{colon}{rest}" if path else value
+        return found
+
     def _check_finite(self, value: Any, place: Place) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise self.fault(place, "not usable", found=value, expected="a finite number")
@@ -96,9 +110,7 @@ def find_path(name: str, origin: Keys, place: Place) -> Path:
 
     Raises `BadInput` naming the places looked at and the nearest name there.
     """
-    wanted = Path(name).expanduser()
-    beside = origin.file.resolve().parent if origin.file else Path.cwd()
-    tried = list(dict.fromkeys([beside / wanted, Path.cwd() / wanted]))
+    wanted, tried = Path(name), _places(name, origin.file)
     for path in tried:
         if path.exists():
             return path
@@ -110,6 +122,12 @@ def find_path(name: str, origin: Keys, place: Place) -> Path:
         field=".".join(str(part) for part in place), found=name,
         expected=f"an existing path (looked at {', '.join(str(path) for path in tried)})", hint=near,
     )  # fmt: skip
+
+
+def _places(name: str, file: Path | None) -> list[Path]:
+    wanted = Path(name).expanduser()
+    beside = file.resolve().parent if file else Path.cwd()
+    return list(dict.fromkeys([beside / wanted, Path.cwd() / wanted]))
 
 
 def _load(text: str, lines: dict[Place, int], **where: Any) -> Any:

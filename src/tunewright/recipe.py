@@ -275,6 +275,10 @@ SLOTS = {"adapter": "lora", "objective": "sft", "optimizer": "adamw", "schedule"
 """Keys that hold one method, with the method taken when the key is absent."""
 
 
+FILES = ("data", "function")
+"""Options of tasks that name files."""
+
+
 def _plain_method(method: Method) -> dict[str, Any]:
     word = "task" if method.kind == "task" else "method"
     return {word: method.name, **method.model_dump(mode="json")}
@@ -290,8 +294,9 @@ def _resolve(document: Document) -> Recipe:
         if keys.get(required) is None:
             raise document.fault((), f"the recipe has no '{required}'", hint=f"Add a line '{required}: ...'.")
     use = _strings(document, "use")
+    use = tuple(str(document.path_of(item, ("use",))) for item in use)
     for item in use:
-        catalog.use(document.path_of(item, ("use",)))
+        catalog.use(Path(item))
     slots: dict[str, Any] = {
         kind: _method(document, kind, default if keys.get(kind) is None else keys[kind], (kind,))
         for kind, default in SLOTS.items()
@@ -309,7 +314,12 @@ def _resolve(document: Document) -> Recipe:
 
 def _model_keys(document: Document) -> Any:
     value = document.keys["model"]
-    return {"path": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = {"path": value}
+    if not isinstance(value, Mapping):
+        return value
+    files = ("chat_template", "adapter") if value.get("path") == EMBEDDED else ("path", "chat_template", "adapter")
+    return document.anchored(value, *files)
 
 
 def _tasks(document: Document) -> tuple[Method, ...]:
@@ -346,7 +356,8 @@ def _method(document: Document, kind: str, value: Any, at: tuple[str | int, ...]
     except BadInput as error:
         named = (*at, word) if isinstance(value, Mapping) else at
         raise document.fault(named, error.message, hint=error.hint) from None
-    made: Method = _section(document, cls, {k: v for k, v in options.items() if k != word}, at)
+    given = {k: v for k, v in options.items() if k != word}
+    made: Method = _section(document, cls, document.anchored(given, *FILES) if kind == "task" else given, at)
     return made
 
 
@@ -391,7 +402,8 @@ def _sources(
         options = {"path": item} if isinstance(item, str) else item
         if not isinstance(options, Mapping):
             raise document.fault(place, "not a source", found=item, expected="a path, or options with 'path: FILE'")
-        source: SourceSpec = _section(document, SourceSpec, {**shared, **options}, place)
+        anchored = document.anchored({**shared, **options}, "path", "eval", "function")
+        source: SourceSpec = _section(document, SourceSpec, anchored, place)
         if source.weight is not None and source.epochs is not None:
             raise document.fault(place, "weight and epochs both say how often rows are drawn", hint="Give one of them.")
         made.append(source)

@@ -14,7 +14,7 @@ from tunewright.catalog import Method
 from tunewright.data.records import Record, Style, Turn
 from tunewright.errors import BadInput
 from tunewright.evaluate import fixtures
-from tunewright.evaluate.measure import Measure, compare, measure, with_shots
+from tunewright.evaluate.measure import Measure, Spread, compare, measure, spread, with_shots
 from tunewright.models.generate import Decoding, generate
 from tunewright.pipeline import Assembly, assemble
 from tunewright.recipe import Recipe
@@ -48,6 +48,10 @@ class Tuned:
         with self.assembly.attached.disabled():
             before, shots = measure(subject, wanted), with_shots(subject, wanted)
         return compare(before, measure(subject, wanted), shots)
+
+    def spread(self, batches: Sequence[int] = (512, 2048, 8192)) -> list[Spread]:
+        """The tuned model's scores at several batch sizes (positions computed at once): in float32 they are equal."""
+        return spread(self.assembly.subject(), self.assembly.recipe.evaluate, batches)
 
 
 def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:

@@ -26,7 +26,7 @@ FIELDS = [
 
 ONE = "data.train"
 WATCHED = {"evaluate": ["perplexity"], "train.evaluate_every": 1, "train.steps": 10}
-ASTRAY = {**WATCHED, "optimizer.lr": 5.0, "schedule": "constant"}
+ASTRAY = {**WATCHED, "optimizer.lr": 2.0, "schedule": "constant"}
 
 CIRCUMSTANCES = {
     "data.format": {ONE: "{folder}/both.jsonl"},
@@ -59,7 +59,7 @@ BY_HAND = {
     "train.early_stop": (ASTRAY, {"patience": 1}),
     "train.keep_best": (ASTRAY, "perplexity"),
     "train.early_stop.measure": (
-        {**ASTRAY, "evaluate": ["perplexity", "stop_rate"], "train.early_stop": {"patience": 1}},
+        {**WATCHED, "evaluate": ["perplexity", "stop_rate"], "train.early_stop": {"patience": 1}},
         "stop_rate",
     ),
 }  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from tunewright.nanoworld import phrasings, texts
+from tunewright.nanoworld import texts
 from tunewright.nanoworld.seeds import split_of, stream
 from tunewright.nanoworld.skill import Row, prompt
 from tunewright.nanoworld.skills import skills
@@ -23,7 +24,7 @@ class Share:
     levels: dict[int, int]
 
 
-TEXTS: dict[str, Callable[..., Row]] = {"life": texts.life, "town": texts.town, "story": texts.story}
+TEXTS: dict[str, Callable[[random.Random], Row]] = {"life": texts.life, "town": texts.town, "story": texts.story}
 
 MIXTURE: dict[str, Share] = {
     "life": Share(180, {0: 1}),
@@ -68,13 +69,13 @@ def _row(seed: int | str, index: int) -> Row:
 def retention(n: int, seed: int | str = 0) -> Iterator[Row]:
     """`n` plain texts the base should still find likely after tuning: by turns a story, a life and a town.
 
-    The stories are unseen, and the facts are known ones in wordings that pretraining never uses: a loss that rises
-    here means that what was known is being forgotten.
+    None of them is in the pretraining stream, but all are of its kind: known facts and stories in new combinations. A
+    loss that rises here means that what was known is being forgotten.
     """
     for index in range(n):
         rng = stream("retention", seed, index)
         kind = ("story", "life", "town")[index % 3]
-        row = TEXTS[kind](rng) if kind == "story" else TEXTS[kind](rng, phrasings.RESERVED)
-        while kind == "story" and split_of(prompt(row)) != "test":
+        row: Row = {}
+        while not row or split_of(prompt(row)) != "test":
             row = TEXTS[kind](rng)
         yield {**row, "skill": kind, "level": 0}

@@ -1,7 +1,6 @@
 """How facts are said and asked. `{s}` is the subject and may become a pronoun; `{n}` is always the full name.
 
-`STATED` is what pretraining reads; `RESERVED` wordings are never in pretraining, so that a text made of them tests
-what is known and not which sentence was read.
+`STATED` is how texts say a fact, `ASKED` how questions ask for it.
 """
 
 from __future__ import annotations
@@ -87,20 +86,6 @@ STATED: dict[str, tuple[str, ...]] = {
         "The best known sight of {n} is the {v}.",
         "{s} has one great sight, the {v}.",
     ),
-}
-
-RESERVED: dict[str, tuple[str, ...]] = {
-    "born": ("It was in {v} that {n} was born.",),
-    "home": ("Letters to {n} are sent to {v}.",),
-    "job": ("People who need {a} ask for {n}.",),
-    "hobby": ("When work is done, {n} turns to {v}.",),
-    "pet": ("The neighbours of {n} know the {v} well.",),
-    "dish": ("If you cook for {n}, make {v}.",),
-    "river": ("From {n} you can swim in the river {v}.",),
-    "region": ("On the map, {n} is marked in the {v}.",),
-    "founded": ("The history of {n} begins in {v}.",),
-    "product": ("A visitor to {n} goes home with {v}.",),
-    "landmark": ("Every child in {n} can draw the {v}.",),
 }
 
 ASKED: dict[str, tuple[str, ...]] = {

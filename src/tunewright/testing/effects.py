@@ -97,11 +97,11 @@ def assert_method_field_has_effect(field: OneField, observe: Observe | None = No
 def assert_differs(label: str, effect: Effect, one: Observed, again: Observed, other: Observed) -> None:
     """Raises `AssertionError` unless `other` shows another value of the observable, and `again` the same as `one`."""
     seen = effect.observable
-    assert seen in one or seen in other, f"{label}: the run shows nothing of '{seen}'"
+    failed = [shown["error"] for shown in (one, other) if shown["error"] and seen != "error"]
+    assert not failed, f"{label} = {effect.second!r}: a run ends with {failed[0]}"
+    assert seen in one and seen in other, f"{label}: the run shows nothing of '{seen}'"
     assert one.get(seen) == again.get(seen), f"{label}: '{seen}' differs between two equal runs"
     assert one.get(seen) != other.get(seen), f"{label} = {effect.second!r} changes nothing about '{seen}'"
-    failed = other.get("error") if seen != "error" else None
-    assert not failed, f"{label} = {effect.second!r} ends the run: {failed}"
 
 
 _seen: dict[tuple[int, str], tuple[Observed, Observed]] = {}

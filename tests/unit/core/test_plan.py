@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tunewright.data.batches import Plan, Share, micro_batches
 
-
 ONCE = (Share(),)
 
 
