@@ -48,5 +48,5 @@ def evaluate(folder: str | Path, tasks: Sequence[Any] | None = None) -> list[Mea
     if tasks is None:
         return tuned.evaluate()
     plain = tuned.assembly.recipe.plain()
-    named = Recipe.of(model=plain["model"], data=tuned.assembly.recipe.data, evaluate=list(tasks))
+    named = Recipe.of(model=plain["model"], data=plain["data"], evaluate=list(tasks))
     return tuned.evaluate(list(named.evaluate))

@@ -300,7 +300,7 @@ class _InOrder(Plan):
 
 
 def _ours(job: Job, gate: _Gate) -> None:
-    from tunewright.costs import micro_batch_tokens
+    from tunewright.costs import micro_batch_tokens, width_multiple
     from tunewright.models.load import load
     from tunewright.pipeline import attach
     from tunewright.recipe import Recipe
@@ -318,7 +318,10 @@ def _ours(job: Job, gate: _Gate) -> None:
     attached: Attached = attach(recipe, loaded, job.precision, world)
     table = _rows(job, loaded.policy.model.config.vocab_size)
     plan = _InOrder(table.lengths, table.columns["source"], (Share(),), 1, 0)  # type: ignore[arg-type]
-    settings = Settings(micro_batch_tokens=micro_batch_tokens(world.device))
+    settings = Settings(
+        micro_batch_tokens=int(os.environ.get("MB") or micro_batch_tokens(world.device)),
+        width_multiple=int(os.environ.get("WM") or width_multiple(world.device, job.precision)),
+    )
     optimizer = recipe.optimizer.build(attached.trained())
     Loop(
         loaded.policy, attached, recipe.objective, optimizer, recipe.schedule, table, plan, settings, world, [Held()]

@@ -22,6 +22,14 @@ def micro_batch_tokens(device: torch.device) -> int:
     return MICRO_BATCH_TOKENS.get(device.type, MICRO_BATCH_TOKENS["cuda"])
 
 
+def width_multiple(device: torch.device, precision: str) -> int:
+    """What the width of a micro-batch is rounded up to.
+
+    A processor's short-format products compile a kernel for every new shape, which costs more than some padding.
+    """
+    return 32 if device.type == "cpu" and precision == "bf16" else 1
+
+
 def training_flops(policy: Policy, tokens: int, predicted: int) -> float:
     """Floating-point operations of training on `tokens` tokens of which `predicted` reach the head.
 

@@ -50,6 +50,13 @@ def export(
             raise BadInput(
                 "this adapter is not a set of low-rank pairs, so PEFT has no format for it", hint="Export it merged."
             )
+        model = tuned.assembly.recipe.model
+        if model.adapter is not None or model.add_tokens.tokens:
+            raise BadInput(
+                "the adapter alone would be put on another base than it was trained on",
+                field="model.adapter" if model.adapter is not None else "model.add_tokens",
+                hint="Export it merged.",
+            )
         shutil.copytree(tuned.folder / output.ADAPTER, folder, dirs_exist_ok=True)
         _companions(tuned, folder, None)
         return None

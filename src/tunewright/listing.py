@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,11 +84,10 @@ def _field(name: str, field: Any) -> dict[str, Any]:
 
 
 def _type(annotation: Any) -> str:
-    return (
-        annotation.__name__
-        if isinstance(annotation, type) and not hasattr(annotation, "__args__")
-        else str(annotation).replace("typing.", "")
-    )
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation.__name__
+    # Bounds inside a container are told by its help, not by its type.
+    return re.sub(r"Annotated\[(\w+), .*?\)\]\)?\]", r"\1", str(annotation).replace("typing.", ""))
 
 
 def _plain(value: Any) -> Any:

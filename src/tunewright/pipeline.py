@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +14,16 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from tunewright import output
 from tunewright.adapters._peft import load_peft
 from tunewright.adapters.base import Adapter, Attached
-from tunewright.costs import micro_batch_tokens
+from tunewright.costs import micro_batch_tokens, width_multiple
 from tunewright.data.batches import Plan, Share
 from tunewright.data.prepare import Prepared, prepare
 from tunewright.document import find_path
-from tunewright.errors import nearest
+from tunewright.errors import BadInput, nearest
 from tunewright.evaluate import fixtures
 from tunewright.evaluate.base import Scores, Subject, Task
 from tunewright.evaluate.during import Watch
@@ -108,7 +110,6 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     with assembly.attached.disabled():
         before = _measured(assembly, "before", say)
         few_shot = with_shots(assembly.subject(), tasks)
-        canaries = fixtures.answers(assembly.subject())
     # Only what can begin may discard what an earlier run wrote.
     if world.main:
         output.claim(folder, recipe, resume=resume, overwrite=overwrite)
@@ -126,12 +127,21 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     with _stopped_by_signals(loop):
         loop.run()
     after = _measured(assembly, "after", say)
+    with assembly.attached.disabled():
+        canaries = fixtures.answers(assembly.subject())
     warnings = omitted(assembly.subject(), tasks)
     evidence = evidence_of(assembly, loop, before, after, few_shot, rehearsal, started, warnings)
-    if world.main:
-        save_adapter(folder / output.ADAPTER, assembly)
-        fixtures.keep(folder, assembly.subject(), canaries)
-        write_report(folder, evidence)
+    # Sharded weights are gathered by all processes together, so each of them saves; the main one's files are kept.
+    with nullcontext(folder) if world.main else tempfile.TemporaryDirectory() as place:
+        try:
+            save_adapter(Path(place) / output.ADAPTER, assembly)
+            fixtures.keep(Path(place), assembly.subject(), canaries)
+            if world.main:
+                write_report(folder, evidence)
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            hint = "Free space or permissions, then --resume from the last checkpoint."
+            raise BadInput(f"the result cannot be written: {reason}", file=folder, hint=hint) from None
     world.wait()
     return Run(folder, evidence, assembly)
 
@@ -291,7 +301,14 @@ def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> S
                 hint="Use 'packing: auto' or 'off'.",
             )
     pad = loaded.tokenizer.pad_token_id
-    return Settings(train.seed, train.clip, tokens, "packed" if packed else "padded", pad if pad is not None else 0)
+    return Settings(
+        seed=train.seed,
+        clip=train.clip,
+        micro_batch_tokens=tokens,
+        width_multiple=width_multiple(world.device, resolve_precision(train.precision)),
+        layout="packed" if packed else "padded",
+        pad=pad if pad is not None else 0,
+    )
 
 
 @contextmanager

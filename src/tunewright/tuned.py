@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tunewright import output
@@ -66,8 +67,11 @@ def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:
             "not the folder of a finished run", file=folder, expected=f"{output.RECIPE} and {output.ADAPTER}/"
         )
     assembly = assemble(Recipe.read(folder / output.RECIPE, changes))
-    peft = folder / output.ADAPTER / WEIGHTS
-    state = from_peft(load_file(peft)) if peft.is_file() else load_file(folder / output.ADAPTER / "trained.safetensors")
+    peft, own = folder / output.ADAPTER / WEIGHTS, folder / output.ADAPTER / "trained.safetensors"
+    try:
+        state = from_peft(load_file(peft)) if peft.is_file() else load_file(own)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"the trained weights cannot be read: {error}", file=folder / output.ADAPTER) from None
     assembly.attached.load_state(state)
     fixtures.replay(folder, assembly.policy, assembly.loaded.tokenizer, assembly.data.renderers)
     return Tuned(folder, assembly)

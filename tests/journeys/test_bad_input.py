@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from conftest import WORDS, call, pairs, rows_file, started, written
@@ -52,7 +54,7 @@ def put(recipe, place, value):
 FILES = {
     "malformed JSON": (f"{GOOD}\n{GOOD}\n{{'prompt': 1}}\n", ["train.jsonl:3", "JSON"]),
     "JSON cut off": (f"{GOOD}\n" + GOOD[:-4] + "\n", ["train.jsonl:2", "JSON"]),
-    "a number as prompt": (f'{GOOD}\n{{"prompt": 7, "completion": "x"}}\n', ["train.jsonl:2", "prompt", "found 7"]),
+    "an object as prompt": (f'{GOOD}\n{{"prompt": {{"a": 1}}, "completion": "x"}}\n', ["train.jsonl:2", "prompt"]),
     "null as completion": (f'{GOOD}\n{{"prompt": "a", "completion": null}}\n', ["train.jsonl:2", "completion"]),
     "a list as completion": (f'{GOOD}\n{{"prompt": "a", "completion": [1]}}\n', ["train.jsonl:2", "completion"]),
     "mixed formats": (
@@ -61,17 +63,16 @@ FILES = {
     "a field missing": (f'{GOOD}\n{{"prompt": "a"}}\n', ["train.jsonl:2", "completion"]),
     "no known fields": ('{"foo": "a", "bar": "b"}\n', ["train.jsonl", "foo", "bar"]),
     "rows that are lists": ("[1, 2]\n[3, 4]\n", ["train.jsonl:1"]),
-    "an empty file": ("", ["train.jsonl", "empty"]),
+    "an empty file": ("", ["train.jsonl", "no rows", "at least one row"]),
     "blank lines alone": ("\n\n\n", ["train.jsonl"]),
     "not UTF-8": (f"{GOOD}\n".encode() + b'{"prompt": "\xff\xfe", "completion": "x"}\n', ["train.jsonl:2", "UTF-8"]),
     "NUL bytes": (f"{GOOD}\n".encode() + b'{"prompt": "a\x00b", "completion": "x"}\n', ["train.jsonl:2", "NUL"]),
     "not a finite number": (
-        f'{GOOD}\n{{"prompt": "a", "completion": "b", "loss_weight": NaN}}\n', ["train.jsonl:2", "NaN"]
+        f'{GOOD}\n{{"prompt": "a", "completion": "b", "loss_weight": NaN}}\n', ["train.jsonl:2", "loss_weight", "found nan"]
     ),
     "a negative loss weight": (
         f'{GOOD}\n{{"prompt": "a", "completion": "b", "loss_weight": -1}}\n', ["train.jsonl:2", "loss_weight", "-1"]
     ),
-    "a duplicate key": (f'{GOOD}\n{{"prompt": "a", "prompt": "b", "completion": "c"}}\n', ["train.jsonl:2", "prompt"]),
     "an unknown role": (
         '{"messages": [{"role": "usr", "content": "a"}, {"role": "assistant", "content": "b"}]}\n',
         ["train.jsonl:1", "usr"],
@@ -126,7 +127,7 @@ KEYS = {
     "no such eval data": ("data.eval", "evil.jsonl", ["recipe.yaml:", "data.eval", "Did you mean 'eval.jsonl'?"]),
     "data of an unknown suffix": ("data.train", "notes.docx", ["notes.docx"]),
     "a mapped field that is not there": (
-        "data.fields", {"prompt": "question"}, ["question", "train.jsonl"]
+        "data.fields", {"prompt": "question"}, ["'question'", ".jsonl:1", "'fields'"]
     ),
     "truncation forbidden": ("data", {"train": "train.jsonl", "max_length": 8, "truncation": "error"}, ["train.jsonl:1"]),
     "too many rows lost": ("data", {"train": "train.jsonl", "max_length": 8}, ["train.jsonl", "60"]),
@@ -159,7 +160,7 @@ KEYS = {
     "a scoring function that raises": (
         "evaluate", [{"task": "custom", "function": "good.py:fails"}], ["fails", "ZeroDivisionError", "eval.jsonl"]
     ),
-    "a row function that raises": ("data.function", "good.py:breaks", ["breaks", "train.jsonl:1", "KeyError"]),
+    "a row function that raises": ("data.function", "good.py:breaks", ["function", ".jsonl:1", "KeyError"]),
     "a row function that is not there": ("data.function", "good.py:nothing", ["good.py", "nothing"]),
     "a use file with a syntax error": ("use", ["wrong.py"], ["wrong.py", "2"]),
     "a use file that is not there": ("use", ["goood.py"], ["recipe.yaml:", "use", "Did you mean 'good.py'?"]),
@@ -283,7 +284,7 @@ MODELS = {
     "a tensor missing": (lose_a_tensor, ["model.norm.weight"]),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ["tokenizer"]),
     "no end token": (lambda f: edit(f / "tokenizer_config.json", eos_token=None), ["end-of-sequence", "eos_token"]),
-    "too small an embedding": (small_embedding, ["vocabulary of 97 and 90 embedding rows"]),
+    "too small an embedding": (small_embedding, ["vocabulary is larger than the model's embedding", "below 90"]),
 }
 
 
@@ -358,25 +359,34 @@ def as_nobody(*command, **options):
     return subprocess.run([*drop, *command], capture_output=True, text=True, timeout=300, **options)
 
 
-def test_no_permission(small, tiny, tmp_path):
+@pytest.fixture
+def open_folder():
+    """A folder that every user may read; those of pytest are their owner's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_no_permission(small, tiny, open_folder):
     """A user who may read everything, but write only elsewhere."""
-    recipe = written(tmp_path, small)
-    home = tmp_path / "home"
+    shutil.copytree(tiny, open_folder / "model")
+    home = open_folder / "home"
     home.mkdir()
     home.chmod(0o777)
-    for path in [*tmp_path.parents, *tiny.parents]:
-        path.chmod(path.stat().st_mode | 0o005)
+    small["model"] = str(open_folder / "model")
+    small["data"] = {name: str(shutil.copy(path, open_folder)) for name, path in small["data"].items()}
+    recipe = written(open_folder, small)
     environment = {**os.environ, "TUNEWRIGHT_CACHE": str(home), "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    probe = as_nobody(sys.executable, "-c", "import tunewright", env=environment)
-    if probe.returncode:
+    if as_nobody(sys.executable, "-c", "import tunewright", env=environment).returncode:
         pytest.skip("another user cannot read this checkout")
-    command = [sys.executable, "-m", "tunewright.cli", "run", str(recipe), "--output", str(tmp_path / "out")]
-    ended = as_nobody(*command, env=environment)
+    command = [sys.executable, "-m", "tunewright.cli", "run", str(recipe), "--output"]
+    ended = as_nobody(*command, str(open_folder / "out"), env=environment)
     refused(ended.returncode, ended.stderr, ["out", "cannot be written", "Permission denied"])
-    assert not (tmp_path / "out").exists()
-    (tmp_path / "train.jsonl").chmod(0)
-    ended = as_nobody(*command[:-1], str(home / "out"), env=environment)
+    assert not (open_folder / "out").exists()
+    (open_folder / "train.jsonl").chmod(0)
+    ended = as_nobody(*command, str(home / "out"), env=environment)
     refused(ended.returncode, ended.stderr, ["train.jsonl", "Permission denied"])
+    assert not (home / "out").exists()
 
 
 def test_disk_full(small, tmp_path):
@@ -389,10 +399,9 @@ def test_disk_full(small, tmp_path):
         recipe = written(tmp_path, small)
         ended = call("run", recipe, "--output", disk / "out")
         refused(ended.status, ended.err, [str(disk), "No space left on device"])
-        assert not list(disk.rglob("*.safetensors")) and not list(disk.rglob(".*"))
-        filler = disk / "filler"
-        filler.write_bytes(bytes(shutil.disk_usage(disk).free))
-        shutil.rmtree(disk / "out", ignore_errors=True)
+        assert not list(disk.rglob(".*")) and not (disk / "out" / "report.html").exists()
+        shutil.rmtree(disk / "out")
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
         ended = call("run", recipe, "--output", disk / "out2")
         refused(ended.status, ended.err, [str(disk), "No space left on device"])
         assert not (disk / "out2").exists()
@@ -414,3 +423,11 @@ def test_an_absurd_learning_rate_stops_with_its_cause(small, tmp_path):
 def test_the_process_ends_with_the_status(tmp_path):
     ended = end(started("run", tmp_path / f"{WORDS[0]}.yaml"))
     refused(ended.status, ended.err, ["red.yaml", "No such file"], ended.out)
+
+
+def test_a_damaged_adapter_of_a_run(small, tmp_path):
+    assert call("run", written(tmp_path, small), "--output", tmp_path / "out").status == 0
+    weights = tmp_path / "out" / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    ended = call("evaluate", tmp_path / "out")
+    refused(ended.status, ended.err, [str(tmp_path / "out" / "adapter"), "cannot be read"])

@@ -102,8 +102,17 @@ class Plan:
         return np.concatenate([np.tile(own, whole), own[rng.permutation(len(own))[:rest]]])
 
 
+def rounded(length: int, multiple: int) -> int:
+    """The next multiple of `multiple` from `length` on."""
+    return -(-length // multiple) * multiple
+
+
 def micro_batches(
-    indices: Indices, lengths: Indices, tokens: int, layout: Literal["padded", "packed"] = "padded"
+    indices: Indices,
+    lengths: Indices,
+    tokens: int,
+    layout: Literal["padded", "packed"] = "padded",
+    multiple: int = 1,
 ) -> list[Indices]:
     """Cuts a step's sequences into groups of at most `tokens` computed tokens (a longer sequence stands alone).
 
@@ -113,7 +122,7 @@ def micro_batches(
     groups: list[list[int]] = []
     if layout == "padded":
         for index in order:
-            if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= tokens:
+            if groups and rounded(int(lengths[groups[-1][0]]), multiple) * (len(groups[-1]) + 1) <= tokens:
                 groups[-1].append(int(index))
             else:
                 groups.append([int(index)])
@@ -170,11 +179,16 @@ class Batch:
         )  # fmt: skip
 
 
-def collate(table: Table, indices: Sequence[int] | Indices, packed: bool = False, pad: int = 0) -> Batch:
-    """The sequences `indices` of a table as one batch: a row each, or all in one row when `packed`."""
+def collate(
+    table: Table, indices: Sequence[int] | Indices, packed: bool = False, pad: int = 0, multiple: int = 1
+) -> Batch:
+    """The sequences `indices` of a table as one batch: a row each, or all in one row when `packed`.
+
+    Rows of their own are padded to a multiple of `multiple`.
+    """
     spans = [(int(table.starts[i]), int(table.starts[i + 1])) for i in indices]
     lengths = [end - start for start, end in spans]
-    shape = (1, sum(lengths)) if packed else (len(spans), max(lengths))
+    shape = (1, sum(lengths)) if packed else (len(spans), rounded(max(lengths), multiple))
     flat = np.concatenate([np.arange(start, end) for start, end in spans])
     within = np.concatenate([np.arange(length) for length in lengths])
     number = np.repeat(np.arange(len(spans)), lengths)

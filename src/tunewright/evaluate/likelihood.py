@@ -42,7 +42,7 @@ def choice_logprobs(policy: Policy, choices: Sequence[Sequence[Ids]], batch_toke
     out unless one choice is the beginning of another. The prompt is computed once for all choices.
     """
     split = [_split(example) for example in choices]
-    if not Forward(policy.model).cached:
+    if not Forward(policy).cached:
         return _by_whole_sequences(policy, split, batch_tokens)
     found: list[Floats] = [np.zeros(0)] * len(split)
     with evaluating(policy):
@@ -78,7 +78,7 @@ def _equal_lengths(split: list[Split], batch_tokens: int) -> Iterator[list[int]]
 
 def _continued(policy: Policy, group: list[Split]) -> list[Floats]:
     """log p of the choices of examples with prompts of one length: the prompts are computed once for all choices."""
-    forward = Forward(policy.model)
+    forward = Forward(policy)
     owner = torch.tensor([row for row, (_, tails) in enumerate(group) for _ in tails])
     lengths = torch.tensor([len(tail) for _, tails in group for tail in tails])
     width = max(1, int(lengths.max()))

@@ -164,7 +164,7 @@ def generate(
     answers: dict[int, Answer] = {}
     with evaluating(policy):
         for group in _groups(lengths, decoding.max_new_tokens, batch_tokens):
-            run = _Run(policy.model, group, [prompts[i] for i in group], decoding, draws, context)
+            run = _Run(policy, group, [prompts[i] for i in group], decoding, draws, context)
             for index, ids, logprobs, stopped in run.answers():
                 text = tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
                 answers[index] = Answer(ids, text, stopped, logprobs)
@@ -202,14 +202,14 @@ class _Run:
 
     def __init__(
         self,
-        model: Any,
+        policy: Policy,
         rows: list[int],
         prompts: list[Sequence[int]],
         decoding: Decoding,
         draws: Tensor,
         context: int,
     ) -> None:
-        self.model, self.decoding, self.draws = model, decoding, draws
+        self.policy, self.decoding, self.draws = policy, decoding, draws
         self.rows = torch.tensor(rows)
         self.prompt = torch.tensor([len(prompt) for prompt in prompts])
         self.end = (self.prompt + decoding.max_new_tokens).clamp(max=context)
@@ -229,7 +229,7 @@ class _Run:
             yield row, self.ids[n, made].tolist(), self.logprobs[n, made].tolist(), bool(self.stopped[n])
 
     def _advance(self) -> None:
-        forward = Forward(self.model)
+        forward = Forward(self.policy)
         fed = torch.arange(len(self.rows))  # the rows the cache holds
         while (going := self._going(fed)).any():
             if going.sum() <= KEPT_SHARE * len(fed):
@@ -263,11 +263,12 @@ class Forward:
     Use it inside `evaluating`. `cached` says whether the model keeps one; without, every call computes all tokens.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, policy: Policy) -> None:
         from transformers import DynamicCache
 
+        model = policy.model
         taken = inspect.signature(type(model).forward).parameters
-        self.model, self.device, self.seen = model, next(model.parameters()).device, 0
+        self.policy, self.device, self.seen = policy, policy.device, 0
         self.cached = "past_key_values" in taken
         self.cache = DynamicCache(config=model.config) if self.cached else None
         self.some_only = "logits_to_keep" in taken
@@ -276,7 +277,7 @@ class Forward:
         """Logits [rows, last, vocabulary] after the `last` last of the tokens from `seen` on, ids [rows, new]."""
         keep = {"logits_to_keep": last} if self.some_only else {}
         past = {"past_key_values": self.cache} if self.cached else {}
-        out = self.model(input_ids=ids.to(self.device), use_cache=self.cached, **past, **keep)
+        out = self.policy.run(input_ids=ids.to(self.device), use_cache=self.cached, **past, **keep)
         self.seen += ids.shape[1] if self.cached else 0
         logits: Tensor = out.logits[:, -last:]
         return logits

@@ -58,6 +58,10 @@ class Policy(nn.Module):
             hidden = self._body(batch)[rows, cols - 1]
             return _at_head(self.head, hidden, targets, given, function)
 
+    def run(self, **inputs: Any) -> Any:
+        """The model's own forward, as generation calls it: through the policy, which gathers sharded weights."""
+        return self.model(**inputs)
+
     def hidden(self, batch: Batch) -> Tensor:
         """The body's last hidden states [rows, width, hidden]."""
         with self.computing():

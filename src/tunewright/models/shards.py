@@ -17,13 +17,15 @@ def shard(policy: Policy, replicated: Collection[nn.Parameter], device: torch.de
     Gradients of sharded parameters are summed (not averaged) when they are scattered, like those of the others.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (processes,))
     ignored = set(replicated)
     for block in _blocks(policy.model):
         fully_shard(block, mesh=mesh, ignored_params=ignored)
     fully_shard(policy, mesh=mesh, ignored_params=ignored)
+    for method in ("run", "hidden", "logits"):
+        register_fsdp_forward_method(policy, method)
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

@@ -57,6 +57,12 @@ class AdapterContract:
         assert required == {id(p) for p in trained.values()}
         assert all(p.dtype == torch.float32 for p in trained.values())
 
+    def test_joins_the_mode_of_the_model(self, method: Adapter) -> None:
+        for training in (False, True):
+            policy = tiny_policy(tiny().train(training))
+            attach(method, policy)
+            assert {module.training for module in policy.model.modules()} == {training}
+
     def test_names_are_the_same_on_every_attach(self, method: Adapter) -> None:
         shapes = []
         for _ in range(2):

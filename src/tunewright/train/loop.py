@@ -54,6 +54,7 @@ class Settings:
     seed: int = 0
     clip: float | None = 1.0
     micro_batch_tokens: int = 1024
+    width_multiple: int = 1
     layout: Literal["padded", "packed"] = "padded"
     pad: int = 0
 
@@ -113,13 +114,14 @@ class Loop:
         """
         indices = self.plan.step(step)
         settings = self.settings
-        groups = micro_batches(indices, self.plan.lengths, settings.micro_batch_tokens, settings.layout)
-        packed = settings.layout == "packed"
+        multiple, packed = settings.width_multiple, settings.layout == "packed"
+        groups = micro_batches(indices, self.plan.lengths, settings.micro_batch_tokens, settings.layout, multiple)
         mine = [
-            collate(self.table, group, packed, settings.pad) for group in groups[self.world.rank :: self.world.size]
+            collate(self.table, group, packed, settings.pad, multiple)
+            for group in groups[self.world.rank :: self.world.size]
         ]
         for _ in range(-(-len(groups) // self.world.size) - len(mine)):
-            empty = collate(self.table, groups[-1], packed, settings.pad)
+            empty = collate(self.table, groups[-1], packed, settings.pad, multiple)
             blank = torch.full_like(empty.sequence, -1)
             mine.append(replace(empty, weights=torch.zeros_like(empty.weights), sequence=blank))
         return [batch.to(self.world.device) for batch in mine]

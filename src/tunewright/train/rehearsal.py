@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import torch
 
-from tunewright.data.batches import Batch, collate, micro_batches
+from tunewright.data.batches import Batch, collate, micro_batches, rounded
 from tunewright.errors import BadInput, NotFinite
 from tunewright.train.checkpoint import pack, unpack, write_folder
 from tunewright.train.loop import Loop
@@ -63,12 +63,11 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
 def largest(loop: Loop) -> Batch:
     """The micro-batch of most computed tokens that the plan can contain: the longest sequences together."""
     lengths = loop.plan.lengths
-    longest = np.argsort(-lengths, kind="stable")[
-        : max(1, loop.settings.micro_batch_tokens // max(1, int(lengths.max())))
-    ]
-    packed = loop.settings.layout == "packed"
-    [group, *_] = micro_batches(longest, lengths, loop.settings.micro_batch_tokens, loop.settings.layout)
-    return collate(loop.table, group, packed, loop.settings.pad).to(loop.world.device)
+    settings, multiple = loop.settings, loop.settings.width_multiple
+    width = rounded(int(lengths.max()), multiple)
+    longest = np.argsort(-lengths, kind="stable")[: max(1, settings.micro_batch_tokens // max(1, width))]
+    [group, *_] = micro_batches(longest, lengths, settings.micro_batch_tokens, settings.layout, multiple)
+    return collate(loop.table, group, settings.layout == "packed", settings.pad, multiple).to(loop.world.device)
 
 
 def _largest_step(loop: Loop) -> None:
@@ -81,6 +80,8 @@ def _largest_step(loop: Loop) -> None:
     for p in loop.trained:
         if p.grad is None and loop.world.size > 1:
             p.grad = torch.zeros_like(p)
+    for group in loop.optimizer.param_groups:
+        group["lr"] = 0.0
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
 

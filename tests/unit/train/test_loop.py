@@ -76,10 +76,12 @@ def test_micro_batches_change_neither_loss_nor_gradient(adapter):
     assert found["8 x 1"][0].log.count("batch") == 24
 
 
-def test_the_loss_is_the_weighted_mean_over_the_step():
-    _, kept = whole_step(WAYS["2 x 4"], steps=1)
+def test_loss_and_gradient_are_of_the_weighted_mean_over_the_step():
+    moments, kept = whole_step(WAYS["2 x 4"], steps=1)
     policy = tiny_policy()
-    disturb(attach(LoRA(rank=4), policy))
+    attached = attach(LoRA(rank=4), policy)
+    disturb(attached)
+    summed = 0.0
     total = weight = 0.0
     by_source = {0: [0.0, 0.0], 1: [0.0, 0.0]}
     for index in range(len(TABLE)):
@@ -87,10 +89,13 @@ def test_the_loss_is_the_weighted_mean_over_the_step():
         ids, weights = torch.from_numpy(TABLE.ids[part]).long(), torch.from_numpy(TABLE.weights[part]).double()
         logs = policy.model(input_ids=ids[None]).logits[0].double().log_softmax(-1)
         losses = -logs[:-1].gather(-1, ids[1:, None])[:, 0] * weights[1:]
+        summed = summed + losses.sum()
         total, weight = total + losses.sum().item(), weight + weights.sum().item()
         by_source[index % 2][0] += losses.sum().item()
         by_source[index % 2][1] += weights.sum().item()
     assert kept.done[0].loss == pytest.approx(total / weight, rel=1e-5)
+    wanted = torch.autograd.grad(summed / weight, list(attached.trained().values()))
+    assert differs(torch.cat([g.flatten() for g in wanted]), moments.gradients[0]) <= 1e-5
     assert kept.done[0].sources == pytest.approx({s: t / w for s, (t, w) in by_source.items()}, rel=1e-5)
 
 

@@ -17,6 +17,7 @@ from tunewright.adapters.low_rank._layer import LowRankLayer
 from tunewright.catalog import option
 from tunewright.errors import BadInput
 from tunewright.models.layers import ALL_LINEAR, matches, shape_of, targets
+from tunewright.models.shards import whole
 
 
 class LowRank(Adapter):
@@ -149,10 +150,12 @@ class AttachedLowRank(Attached):
         power = 0.5 if self.method.rank_stabilized else 1.0
         return LoraExport(
             pairs={
-                name: LoraPair(layer.down.detach(), layer.up.detach(), layer.scale * layer.down.shape[0] ** power)
+                name: LoraPair(
+                    whole(layer.down.detach()), whole(layer.up.detach()), layer.scale * layer.down.shape[0] ** power
+                )
                 for name, layer in self.layers.items()
             },
-            whole={name: p.detach() for name, p in self.whole.parameters.items()} if self.whole else {},
+            whole={name: whole(p.detach()) for name, p in self.whole.parameters.items()} if self.whole else {},
             rank_stabilized=self.method.rank_stabilized,
             transposed=any(isinstance(layer.base, Conv1D) for layer in self.layers.values()),
             dropout=self.method.dropout,
