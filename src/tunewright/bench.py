@@ -34,9 +34,8 @@ ROWS = 8
 """Sequences of an optimizer step."""
 WARM_UP = 2
 """Steps before the first one that counts."""
-STEPS = 3
+STEPS = 2
 """Steps of a turn."""
-_clock = time.process_time if os.environ.get("BX") else time.perf_counter
 RANK = 16
 PROMPT, COMPLETION = (63, 117), (77, 143)
 """Shortest and longest, in tokens."""
@@ -109,7 +108,9 @@ def compare(
 
     for size in sizes:
         if size not in SIZES:
-            raise BadInput("no such size", field="--size", found=size, expected=", ".join(SIZES), hint=nearest(size, SIZES))
+            raise BadInput(
+                "no such size", field="--size", found=size, expected=", ".join(SIZES), hint=nearest(size, SIZES)
+            )
     missing = [name for name in ("trl", "peft") if peer and find_spec(name) is None]
     sides = ["ours", "by_hand", *(["peer"] if peer and not missing else [])]
     rows = []
@@ -259,19 +260,19 @@ class _Gate:
         # Libraries print; what the parent reads must be ours alone.
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        self._left, self._since = WARM_UP, _clock()
+        self._left, self._since = WARM_UP, time.perf_counter()
 
     def passed(self) -> None:
         """Counts a step; at the end of a turn tells its seconds and waits for the next one."""
         self._left -= 1
         if self._left:
             return
-        self._say(_clock() - self._since)
+        self._say(time.perf_counter() - self._since)
         order = sys.stdin.readline()
         if not order:
             self._say(_peak_memory())
             raise SystemExit
-        self._left, self._since = int(order), _clock()
+        self._left, self._since = int(order), time.perf_counter()
 
     def _say(self, value: float) -> None:
         self._out.write(f"{value}\n")
@@ -319,8 +320,8 @@ def _ours(job: Job, gate: _Gate) -> None:
     table = _rows(job, loaded.policy.model.config.vocab_size)
     plan = _InOrder(table.lengths, table.columns["source"], (Share(),), 1, 0)  # type: ignore[arg-type]
     settings = Settings(
-        micro_batch_tokens=int(os.environ.get("MB") or micro_batch_tokens(world.device)),
-        width_multiple=int(os.environ.get("WM") or width_multiple(world.device, job.precision)),
+        micro_batch_tokens=micro_batch_tokens(world.device),
+        width_multiple=width_multiple(world.device, job.precision),
     )
     optimizer = recipe.optimizer.build(attached.trained())
     Loop(
@@ -346,7 +347,7 @@ def _by_hand(job: Job, gate: _Gate) -> None:
     """The loop a careful person writes for this one job: sorted by length, head on completions alone, no framework."""
     from transformers import AutoModelForCausalLM
 
-    from tunewright.costs import micro_batch_tokens
+    from tunewright.costs import micro_batch_tokens, width_multiple
     from tunewright.models.attention import use_float32
 
     model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=job.dtype).requires_grad_(False).train()
@@ -358,7 +359,8 @@ def _by_hand(job: Job, gate: _Gate) -> None:
                 setattr(parent, name, _HandLoRA(layer))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, fused=True)
-    limit = micro_batch_tokens(torch.device("cpu"))
+    device = torch.device("cpu")
+    limit, multiple = micro_batch_tokens(device), width_multiple(device, job.precision)
     table = _rows(job, model.config.vocab_size)
     for step in range(job.steps):
         spans = [(table.starts[i], table.starts[i + 1]) for i in range(step * ROWS, (step + 1) * ROWS)]
@@ -367,7 +369,7 @@ def _by_hand(job: Job, gate: _Gate) -> None:
         spans.sort(key=lambda span: span[0] - span[1])
         for number, span in enumerate(spans):
             batch.append(span)
-            width = batch[0][1] - batch[0][0]
+            width = -(-(batch[0][1] - batch[0][0]) // multiple) * multiple
             if number + 1 < len(spans) and (len(batch) + 1) * width <= limit:
                 continue
             ids, kept = torch.zeros(2, len(batch), width, dtype=torch.int64)
@@ -391,7 +393,7 @@ def _peer(job: Job, gate: _Gate) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    class Held(TrainerCallback):  # type: ignore[misc]
+    class Held(TrainerCallback):
         def on_step_end(self, *args: Any, **options: Any) -> None:
             gate.passed()
 
@@ -465,7 +467,9 @@ def _table(
     rows: Sequence[Row], started: dict[str, float | None], found: dict[str, Any], missing: Sequence[str], repeats: int
 ) -> str:
     hardware, versions = found["machine"], found["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft", "trl") if name in versions)
+    named = ", ".join(
+        f"{name} {versions[name]}" for name in ("torch", "transformers", "peft", "trl") if name in versions
+    )
     lines = [
         f"{hardware['cores']} cores, {hardware['threads']} threads, {hardware['capability']}"
         + (f", {hardware['accelerator']}" if hardware["accelerator"] else "")

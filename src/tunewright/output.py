@@ -56,7 +56,9 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> Non
             )
         if resume and (folder / RECIPE).exists():
             _same_recipe(folder / RECIPE, recipe)
-        with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())) as trial:
+        with tempfile.TemporaryFile(
+            dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        ) as trial:
             trial.write(bytes(1 << 16))
     except OSError as error:
         raise BadInput(f"the output folder cannot be written: {error.strerror}", file=folder) from None

@@ -263,11 +263,18 @@ def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list
 
 
 def trial(loop: Loop, assembly: Assembly, folder: Path, seconds: float = 0.0) -> Rehearsal:
-    """Tries the longest batch, an evaluation, a generation and a save; then steps for about `seconds`, timed."""
+    """Tries the longest batch, an evaluation, a generation and a save; then steps for about `seconds`, timed.
+
+    With `seconds`, the evaluation fills a whole batch and the canaries answer, so that memory peaks as in the run.
+    """
     tasks = [task for task in assembly.recipe.evaluate if isinstance(task, Task)]
     others: list[Callable[[], object]] = []
     if tasks:
-        others.append(lambda: measure(assembly.subject(2), tasks))
+        mean = max(1.0, float(assembly.data.eval.lengths.mean()))
+        rows = max(2, round(EVALUATION_TOKENS / mean)) if seconds else 2
+        others.append(lambda: measure(assembly.subject(rows), tasks))
+    if seconds:
+        others.append(lambda: fixtures.answers(assembly.subject()))
     return rehearse(loop, folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}", others, seconds)
 
 
@@ -316,9 +323,9 @@ def _stopped_by_signals(loop: Loop) -> Iterator[None]:
     """Ctrl-C (or a termination signal) ends the run after the step at hand, saved; a second one at once."""
 
     def ask(signum: int, frame: object) -> None:
-        if loop.interrupted:
+        if loop.stop_asked:
             raise KeyboardInterrupt
-        loop.interrupted = True
+        loop.stop_asked = True
 
     previous = {}
     try:

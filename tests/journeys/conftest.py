@@ -13,7 +13,28 @@ import pytest
 from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WORDS = "red blue green small big old new round flat warm cold soft hard dark light quick slow tall short wide".split()
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "small",
+    "big",
+    "old",
+    "new",
+    "round",
+    "flat",
+    "warm",
+    "cold",
+    "soft",
+    "hard",
+    "dark",
+    "light",
+    "quick",
+    "slow",
+    "tall",
+    "short",
+    "wide",
+]
 
 
 @dataclass(frozen=True)

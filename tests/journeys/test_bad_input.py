@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
+
 from conftest import WORDS, call, pairs, rows_file, started, written
 from conftest import ended as end
-from safetensors.torch import load_file, save_file
 
 GOOD = json.dumps({"prompt": "say red", "completion": "red"})
 
@@ -416,7 +417,7 @@ def test_an_absurd_learning_rate_stops_with_its_cause(small, tmp_path):
     ended = call("run", recipe, "--output", tmp_path / "out")
     assert ended.status == 3, ended.err
     [told] = [line for line in ended.err.splitlines() if line.startswith("tunewright: ")]
-    assert "step " in told and "not finite" in told or "is nan" in told or "is inf" in told
+    assert ("step " in told and "not finite" in told) or "is nan" in told or "is inf" in told
     assert "learning rate" in told and "Traceback" not in ended.err
 
 

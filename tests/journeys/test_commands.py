@@ -8,8 +8,9 @@ import time
 
 import pytest
 import torch
-from conftest import call, ended, evidence, good, pairs, rows_file, started, written
 from safetensors.torch import load_file, save_file
+
+from conftest import call, ended, evidence, good, pairs, rows_file, started, written
 
 LEFT = {"recipe.yaml", "lock.json", "metrics.jsonl", "evidence.json", "report.html", "fixtures.json"}
 
@@ -215,7 +216,7 @@ def test_chat_answers_with_both_models(done):
 def test_chat_ends_with_its_input(done):
     folder, _ = done
     process = started("chat", folder, stdin=-1)
-    out, err = process.communicate("", timeout=120)
+    _, err = process.communicate("", timeout=120)
     assert process.returncode == 0, err
 
 

@@ -1,7 +1,8 @@
 """The main job on a real pretrained model and real data, through the command line."""
 
 import pytest
-from conftest import call, evidence, good, written
+
+from conftest import call, ended, evidence, good, started, written
 
 DEMOS = {
     "alpaca_en_demo.json": "Alpaca",
@@ -34,6 +35,24 @@ def tuned(tmp_path, recipe):
     assert loss["metric"] == "loss" and loss["after"] < loss["before"] and loss["high"] < 0
     assert found["verdict"]
     return measures
+
+
+def test_memory_is_predicted(shared, llama, tmp_path):
+    """Plan and run each in a process of its own, since both report the peak of their process."""
+    recipe = written(tmp_path, {
+        "model": llama,
+        "data": {
+            "train": {"path": shared / "data/gsm8k/train.jsonl", "limit": 300},
+            "eval": {"path": shared / "data/gsm8k/test.jsonl", "limit": 40},
+        },
+        "train": {"steps": 8, "tokens_per_step": 2048, "trackers": []},
+        "evaluate": ["perplexity"],
+    })  # fmt: skip
+    planned = ended(started("plan", recipe, "--json"))
+    run = ended(started("run", recipe, "--output", tmp_path / "out", "--json"))
+    assert planned.status == 0 and run.status == 0, planned.err + run.err
+    actual = run.json()["cost"]["peak_memory_bytes"]
+    assert planned.json()["peak_memory_bytes"] == pytest.approx(actual, rel=0.15)
 
 
 def test_stories(shared, llama, tmp_path):

@@ -19,8 +19,10 @@ TokenFunction = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 row alone. A function with an attribute `gradient` of the same arguments, returning (values, d value / d logits
 [n, vocabulary]), is not differentiated by autograd where the head is frozen."""
 
-CHUNK_ELEMENTS = 1 << 22
-"""Logits computed at once: rows x vocabulary stays below this many elements."""
+CHUNK_ROWS = 128
+"""Positions whose logits are computed at once: enough for full-speed products, few enough for a processor's caches."""
+CHUNK_ELEMENTS = 1 << 23
+"""Where the vocabulary is large, rows x vocabulary of a chunk stays below this many elements."""
 
 
 class Policy(nn.Module):
@@ -200,7 +202,7 @@ def _chunks(
     hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], head: nn.Module
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     vocabulary = getattr(head, "out_features", None) or _rows(head)
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    size = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary))
     # One chunk even of nothing, so that a batch without weight has a graph to head and body.
     for start in range(0, max(1, len(hidden)), size):
         part = slice(start, start + size)

@@ -23,7 +23,8 @@ def shard(policy: Policy, replicated: Collection[nn.Parameter], device: torch.de
     ignored = set(replicated)
     for block in _blocks(policy.model):
         fully_shard(block, mesh=mesh, ignored_params=ignored)
-    fully_shard(policy, mesh=mesh, ignored_params=ignored)
+    # The root too gives its weights back after each forward pass, so that what is read between passes is sharded.
+    fully_shard(policy, mesh=mesh, ignored_params=ignored, reshard_after_forward=True)
     for method in ("run", "hidden", "logits"):
         register_fsdp_forward_method(policy, method)
     for module in policy.modules():

@@ -80,8 +80,10 @@ class Loop:
         self.table, self.plan, self.settings, self.world = table, plan, settings, world
         self.hooks = list(hooks)
         self.trained = list(attached.trained().values())
+        self.sources = int(table.columns["source"].max()) + 1
         self.state = State()
         self.total = plan.total
+        self.stop_asked = False
         self.interrupted = False
         self.finished = False
 
@@ -137,7 +139,7 @@ class Loop:
         # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
         torch.manual_seed((self.settings.seed << 32) + step)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = _Sums(int(self.table.columns["source"].max()) + 1, self.world.device)
+        sums = _Sums(self.sources, self.world.device)
         for batch in self.batches(step):
             for hook in self.hooks:
                 batch = hook.on_batch(self, batch)
@@ -145,7 +147,10 @@ class Loop:
             if loss.total.requires_grad:
                 loss.total.backward()
             sums.add(loss, batch)
+        # A stop asked of one process must stop all of them after the same step.
+        sums.values[3] = float(self.stop_asked)
         sums.values = self.world.sum_gradients(self.trained, sums.values)
+        self.interrupted |= sums.stop_asked
         norm = self._average(sums.weight)
         if not torch.isfinite(norm + sums.loss):
             raise explain(self, step)
@@ -199,12 +204,12 @@ class Loop:
 
 
 class _Sums:
-    """Totals of a step in one vector, so that one exchange adds them up: tokens, then per source loss and weight,
+    """Totals of a step in one vector, so that one exchange adds them up: loss, weight, tokens, requests to stop, then per source loss and weight,
     then the objective's parts."""
 
     def __init__(self, sources: int, device: torch.device) -> None:
         self.sources, self.names = sources, list[str]()
-        self.values = torch.zeros(3 + 2 * sources, dtype=torch.float32, device=device)
+        self.values = torch.zeros(4 + 2 * sources, dtype=torch.float32, device=device)
 
     def add(self, loss: Loss, batch: Batch) -> None:
         """Adds a micro-batch."""
@@ -216,10 +221,10 @@ class _Sums:
         self.values[1] += loss.weight
         self.values[2] += batch.tokens
         source = batch.columns["source"]
-        self.values[3 : 3 + self.sources].index_add_(0, source, total)
-        self.values[3 + self.sources : 3 + 2 * self.sources].index_add_(0, source, weight)
+        self.values[4 : 4 + self.sources].index_add_(0, source, total)
+        self.values[4 + self.sources : 4 + 2 * self.sources].index_add_(0, source, weight)
         for index, name in enumerate(self.names):
-            self.values[3 + 2 * self.sources + index] += loss.parts[name].detach()
+            self.values[4 + 2 * self.sources + index] += loss.parts[name].detach()
 
     @property
     def weight(self) -> Tensor:
@@ -236,12 +241,17 @@ class _Sums:
         """The step's tokens without padding."""
         return int(self.values[2].item())
 
+    @property
+    def stop_asked(self) -> bool:
+        """Whether any process was asked to stop."""
+        return bool(self.values[3].item() > 0)
+
     def by_source(self) -> dict[int, float]:
         """Weighted mean loss of every source that took part."""
-        total, weight = self.values[3:].split(self.sources)[:2]
+        total, weight = self.values[4:].split(self.sources)[:2]
         return {int(s): (total[s] / weight[s]).item() for s in torch.nonzero(weight)[:, 0]}
 
     def parts(self) -> dict[str, float]:
         """The objective's further sums, averaged like the loss."""
-        found = self.values[3 + 2 * self.sources :]
+        found = self.values[4 + 2 * self.sources :]
         return {name: (value / self.weight).item() for name, value in zip(self.names, found, strict=True)}

@@ -108,7 +108,9 @@ class AttachedLowRank(Attached):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
+        merged = [layer for layer in self.layers.values() if layer.merged]
         for layer in self.layers.values():
+            layer.unmerge()
             layer.enabled = False
         try:
             if self.whole:
@@ -119,6 +121,8 @@ class AttachedLowRank(Attached):
         finally:
             for layer in self.layers.values():
                 layer.enabled = True
+            for layer in merged:
+                layer.merge()
 
     def merge(self) -> None:
         for layer in self.layers.values():

@@ -45,6 +45,11 @@ class LowRankLayer(nn.Module):
         flat = torch.addmm(base.flatten(0, -2), low.flatten(0, -2), self.up.to(dtype).T, alpha=self.scale)
         return flat.view(base.shape)
 
+    @property
+    def merged(self) -> bool:
+        """Whether the update is in the base weight now."""
+        return self._unmerged is not None
+
     def delta(self) -> Tensor:
         """scale * B A in the base weight's layout, float32."""
         delta = self.scale * (self.up @ self.down)

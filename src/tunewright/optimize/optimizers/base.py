@@ -21,7 +21,7 @@ class Optimizer(Method):
 
     lr: float = option(2e-4, "Learning rate at the schedule's height.", changes="loss", to=1e-2, gt=0)
     weight_decay: float = option(
-        0.0, "Decoupled weight decay of matrices; norms and biases (one-dimensional) have none.", changes="loss", to=1.0, ge=0
+        0.0, "Weight decay of matrices, decoupled where the method says so; norms and biases (one-dimensional) have none.", changes="loss", to=1.0, ge=0
     )  # fmt: skip
     rates: dict[str, Annotated[float, Field(ge=0)]] = option(
         {}, "Factor on the learning rate of parameters that match a pattern, as {'*.up': 16}.",
