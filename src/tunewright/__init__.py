@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from tunewright.api import evaluate as evaluate
     from tunewright.api import load as load
     from tunewright.api import tune as tune
+
+# Threads that wait for each other asleep: with other work on the machine, waiting awake slows small operations many
+# times, and alone it gains nothing. Read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

@@ -59,11 +59,11 @@ def test_stories(shared, llama, tmp_path):
     tuned(tmp_path, {
         "model": llama,
         "data": {
-            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 400},
+            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 200},
             "truncation": "right",
         },
         "optimizer": {"method": "adamw", "lr": 5e-4},
-        "train": {"steps": 40},
+        "train": {"steps": 24},
     })  # fmt: skip
 
 
@@ -71,12 +71,12 @@ def test_stories_whole(shared, llama, tmp_path):
     tuned(tmp_path, {
         "model": llama,
         "data": {
-            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 400},
+            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 200},
             "truncation": "right",
         },
         "adapter": "full",
         "optimizer": {"method": "adamw", "lr": 1e-4},
-        "train": {"steps": 40},
+        "train": {"steps": 24},
     })  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_word_problems(shared, llama, tmp_path):
             "train": {"path": shared / "data/gsm8k/train.jsonl", "limit": 1500},
             "eval": {"path": shared / "data/gsm8k/test.jsonl", "limit": 60},
         },
-        "train": {"steps": 40},
+        "train": {"steps": 24},
         "evaluate": ["perplexity", {"task": "number_match", "limit": 8, "max_new_tokens": 96}],
     })  # fmt: skip
     assert measures["number_match"]["n"] == 8

@@ -29,7 +29,7 @@ class Rehearsal:
 def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] = (), seconds: float = 0.0) -> Rehearsal:
     """Tries what the run will do: a save, the largest micro-batch and a step, and `others` (evaluation, generation).
 
-    Two optimizer steps of the plan, or as many as fill `seconds`, are timed. Weights, optimizer, position and random state are put back
+    An optimizer step of the plan, or as many as fill `seconds`, are timed. Weights, optimizer, position and random state are put back
     from the save that was tried; hooks are not called. Raises `BadInput` when memory or disk do not suffice.
     """
     tensors, described = pack(loop)
@@ -87,8 +87,9 @@ def _largest_step(loop: Loop) -> None:
 
 
 def _timed(loop: Loop, seconds: float) -> float:
-    """Seconds per token over further steps; the first is left out, since it is slower than the rest."""
-    loop.advance(1)
+    """Seconds per token of a step, or of as many as fill `seconds` after a first one, which is slower than the rest."""
+    if seconds:
+        loop.advance(1)
     started, tokens = time.perf_counter(), loop.state.tokens
     loop.advance(1)
     while time.perf_counter() - started < seconds and loop.state.step < loop.total:

@@ -23,6 +23,7 @@ class LowRankLayer(nn.Module):
         self.dropout = dropout
         self.enabled = True
         self._unmerged: Tensor | None = None
+        self.train(base.training)
 
     @property
     def weight(self) -> Tensor:
