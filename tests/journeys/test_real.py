@@ -42,10 +42,10 @@ def test_memory_is_predicted(shared, llama, tmp_path):
     recipe = written(tmp_path, {
         "model": llama,
         "data": {
-            "train": {"path": shared / "data/gsm8k/train.jsonl", "limit": 300},
-            "eval": {"path": shared / "data/gsm8k/test.jsonl", "limit": 40},
+            "train": {"path": shared / "data/gsm8k/train.jsonl", "limit": 150},
+            "eval": {"path": shared / "data/gsm8k/test.jsonl", "limit": 24},
         },
-        "train": {"steps": 8, "tokens_per_step": 2048, "trackers": []},
+        "train": {"steps": 4, "tokens_per_step": 2048, "trackers": []},
         "evaluate": ["perplexity"],
     })  # fmt: skip
     planned = ended(started("plan", recipe, "--json"))
@@ -55,11 +55,12 @@ def test_memory_is_predicted(shared, llama, tmp_path):
     assert planned.json()["peak_memory_bytes"] == pytest.approx(actual, rel=0.15)
 
 
+@pytest.mark.slow
 def test_stories(shared, llama, tmp_path):
     tuned(tmp_path, {
         "model": llama,
         "data": {
-            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 200},
+            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 120},
             "truncation": "right",
         },
         "optimizer": {"method": "adamw", "lr": 5e-4},
@@ -71,7 +72,7 @@ def test_stories_whole(shared, llama, tmp_path):
     tuned(tmp_path, {
         "model": llama,
         "data": {
-            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 200},
+            "train": {"path": shared / "data/tinystories_sample/tinystories_sample.txt", "limit": 120},
             "truncation": "right",
         },
         "adapter": "full",
@@ -109,7 +110,7 @@ def test_word_problems(shared, llama, tmp_path):
             "train": {"path": shared / "data/gsm8k/train.jsonl", "limit": 1500},
             "eval": {"path": shared / "data/gsm8k/test.jsonl", "limit": 60},
         },
-        "train": {"steps": 24},
+        "train": {"steps": 40},
         "evaluate": ["perplexity", {"task": "number_match", "limit": 8, "max_new_tokens": 96}],
     })  # fmt: skip
     assert measures["number_match"]["n"] == 8
@@ -141,7 +142,15 @@ def test_most_rows_lost_stops_the_run(shared, llama, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["alpaca_en_demo.json", "identity.json", "v1_sft_demo.jsonl", "c4_demo.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("alpaca_en_demo.json", marks=pytest.mark.slow),
+        "identity.json",
+        pytest.param("v1_sft_demo.jsonl", marks=pytest.mark.slow),
+        pytest.param("c4_demo.jsonl", marks=pytest.mark.slow),
+    ],
+)
 def test_a_demonstration_file_is_learned(name, shared, llama, tmp_path):
     tuned(tmp_path, {
         "model": llama,
