@@ -56,9 +56,13 @@ class Interrupted(Fault):
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as an error message shows it: its representation, cut to `limit` characters."""
+    """A value as an error message shows it: its representation, at most `limit` characters: the middle is left out,
+    since both the beginning of a row and the end of a path tell most."""
     text = value if isinstance(value, str) and value.startswith(("a ", "an ")) else repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - tail - 3]}...{text[-tail:]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
