@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from command_line import WORDS, call, pairs, rows_file, started, written
+from command_line import ended as end
 from safetensors.torch import load_file, save_file
-
-from conftest import WORDS, call, pairs, rows_file, started, written
-from conftest import ended as end
 
 GOOD = json.dumps({"prompt": "say red", "completion": "red"})
 

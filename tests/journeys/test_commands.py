@@ -8,9 +8,8 @@ import time
 
 import pytest
 import torch
+from command_line import call, ended, evidence, good, pairs, rows_file, started, written
 from safetensors.torch import load_file, save_file
-
-from conftest import call, ended, evidence, good, pairs, rows_file, started, written
 
 LEFT = {"recipe.yaml", "lock.json", "metrics.jsonl", "evidence.json", "report.html", "fixtures.json"}
 

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from conftest import ended, evidence, good, started, written
+from command_line import ended, evidence, good, started, written
 
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

@@ -1,8 +1,7 @@
 """The main job on a real pretrained model and real data, through the command line."""
 
 import pytest
-
-from conftest import call, ended, evidence, good, started, written
+from command_line import call, ended, evidence, good, started, written
 
 DEMOS = {
     "alpaca_en_demo.json": "Alpaca",
