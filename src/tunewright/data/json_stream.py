@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tunewright.data.json_decoding import Decoder
 from tunewright.data.lines import LINE_LIMIT
 from tunewright.errors import BadInput
 
 CHUNK = 2**18
 """Characters taken in before decoding is tried (again)."""
 
-_decode = json.JSONDecoder().raw_decode
 _blank = " \t\r\n"
 
 
@@ -23,6 +23,7 @@ class _Text:
     def __init__(self, path: Path, pieces: Iterable[str]) -> None:
         self.path, self.pieces = path, iter(pieces)
         self.held, self.at, self.line, self.more = "", 0, 1, True
+        self.decoder = Decoder()
 
     def grow(self) -> None:
         """Drops what was consumed and takes in at least as much again as is left."""
@@ -53,7 +54,7 @@ class _Text:
     def value(self) -> Any:
         while True:
             try:
-                value, end = _decode(self.held, self.at)
+                value, end = self.decoder.first(self.held, self.at)
             except json.JSONDecodeError as error:
                 if self.more and self._may_go_on(error):
                     self.grow()
@@ -82,8 +83,16 @@ class _Text:
         )  # fmt: skip
 
 
-def objects(path: Path, pieces: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    """Line and value of each item of the array whose text comes in `pieces`.
+class Item(NamedTuple):
+    """One item of an array: the line it begins on, its value, and a key that it names twice, if any."""
+
+    line: int
+    value: Any
+    repeated: str | None
+
+
+def objects(path: Path, pieces: Iterable[str]) -> Iterator[Item]:
+    """The items of the array whose text comes in `pieces`.
 
     A document that is an object holding exactly one list of objects stands for that list. Raises `BadInput` with
     file and line for anything else.
@@ -102,7 +111,8 @@ def objects(path: Path, pieces: Iterable[str]) -> Iterator[tuple[int, Any]]:
         return
     while True:
         text.peek()
-        yield text.line, text.value()
+        line, value = text.line, text.value()
+        yield Item(line, value, text.decoder.repeated)
         mark = text.peek()
         if mark == "]":
             break
@@ -114,8 +124,14 @@ def objects(path: Path, pieces: Iterable[str]) -> Iterator[tuple[int, Any]]:
         raise text.fault("text behind the end of the array", text.at)
 
 
-def _only_list(text: _Text) -> Iterator[tuple[int, Any]]:
+def _only_list(text: _Text) -> Iterator[Item]:
     line, document = text.line, text.value()
+    if text.decoder.repeated is not None:
+        # The rows are decoded together, so nothing tells in which of them the key stands.
+        raise BadInput(
+            "the key stands twice in one object", file=text.path, line=line, field=text.decoder.repeated,
+            expected="each key once",
+        )  # fmt: skip
     lists = [
         value for value in document.values() if isinstance(value, list) and all(isinstance(i, dict) for i in value)
     ]
@@ -124,4 +140,4 @@ def _only_list(text: _Text) -> Iterator[tuple[int, Any]]:
             "the document is one object, not rows", file=text.path, line=line,
             found=f"an object with the keys {', '.join(list(document)[:8])}", expected="an array of objects",
         )  # fmt: skip
-    yield from ((line, item) for item in lists[0])
+    yield from (Item(line, item, None) for item in lists[0])

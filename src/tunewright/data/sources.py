@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data import hub
+from tunewright.data.json_decoding import Decoder
 from tunewright.data.json_stream import objects
-from tunewright.data.lines import LINE_LIMIT, Report, Row, chunks, lines, opened, stop
+from tunewright.data.lines import LINE_LIMIT, FaultyRow, Report, Row, chunks, lines, opened, stop
 from tunewright.document import Keys, Place, find_path
-from tunewright.errors import BadInput, nearest
+from tunewright.errors import BadInput, nearest, shown
 from tunewright.recipe import SourceSpec
 
 SEPARATOR = "<|endoftext|>"
@@ -97,11 +98,12 @@ def _is_text(path: Path) -> bool:
 
 
 def _jsonl(path: Path, report: Report) -> Iterator[Row]:
+    decoder = Decoder()
     for number, text in lines(path, report):
         if not text.strip():
             continue
         try:
-            values = json.loads(text)
+            values = decoder.whole(text)
         except (json.JSONDecodeError, RecursionError) as error:
             column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
@@ -114,7 +116,9 @@ def _jsonl(path: Path, report: Report) -> Iterator[Row]:
             if whole:
                 return
             continue
-        if isinstance(values, dict):
+        if decoder.repeated is not None:
+            report(_twice(path, number, decoder.repeated, values))
+        elif isinstance(values, dict):
             yield Row(str(path), number, values)
         else:
             whole = number == 1 and isinstance(values, list)
@@ -130,12 +134,23 @@ def _json(path: Path, report: Report) -> Iterator[Row]:
     if head.startswith(b"{") and _first_line_is_whole(head):
         yield from _jsonl(path, report)
         return
-    for number, (line, values) in enumerate(objects(path, chunks(path)), 1):
+    for number, (line, values, repeated) in enumerate(objects(path, chunks(path)), 1):
         note = f"Row {number} begins on line {line}."
-        if isinstance(values, dict):
+        if repeated is not None:
+            report(_twice(path, number, repeated, values, note))
+        elif isinstance(values, dict):
             yield Row(str(path), number, values, note)
         else:
             report(BadInput("not a row", file=path, line=number, found=values, expected="a JSON object", hint=note))
+
+
+def _twice(path: Path, line: int, key: str, values: Any, note: str | None = None) -> FaultyRow:
+    fault = FaultyRow(
+        "the key stands twice in one object", file=path, line=line, field=key, expected="each key once",
+        hint=" ".join(part for part in ("Only one of the two values could be read.", note) if part),
+    )  # fmt: skip
+    fault.row = shown(values, 240)
+    return fault
 
 
 def _first_line_is_whole(head: bytes) -> bool:
