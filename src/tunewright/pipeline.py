@@ -146,15 +146,23 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     return Run(folder, evidence, assembly)
 
 
-def assemble(recipe: Recipe, world: World | None = None, say: Callable[[str], None] = lambda text: None) -> Assembly:
-    """Prepares the data, loads the model and attaches the adapter: all that a run needs before it measures."""
+def assemble(
+    recipe: Recipe,
+    world: World | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    *,
+    data: Prepared | None = None,
+    loaded: Loaded | None = None,
+) -> Assembly:
+    """Prepares the data, loads the model and attaches the adapter: all that a run needs before it measures.
+
+    `data` and `loaded` are what `read` and `load_base` gave for a recipe with the same data and model; the model is
+    changed in place.
+    """
     world = world or World.join()
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
-    precision = resolve_precision(recipe.train.precision)
-    tokenizer = load_tokenizer(recipe.model)
-    context, vocabulary = describe(recipe.model)
-    data = prepare(recipe, tokenizer, context, vocabulary=vocabulary)
+    data = data or read(recipe)
     for report in data.sources:
         say(
             f"{report.name}: {report.format}, {report.kept:,} of {report.rows:,} rows for {report.role}, {report.tokens:,} tokens"
@@ -162,14 +170,27 @@ def assemble(recipe: Recipe, world: World | None = None, say: Callable[[str], No
     for warning in data.warnings:
         say(f"Warning: {warning}")
     torch.manual_seed(recipe.train.seed)
-    adapter = cast(Adapter, recipe.adapter)
-    # What trains starts from the checkpoint's own values, not from their rounding.
-    loaded = load(recipe.model, "fp32" if adapter.trains_weights else precision, world.device)
-    if recipe.model.adapter is not None:
-        load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
+    loaded = loaded or load_base(recipe, world)
+    precision = resolve_precision(recipe.train.precision)
     attached = attach(recipe, loaded, precision, world)
     settings = _settings(recipe, loaded, data, world)
     return Assembly(recipe, world, data, loaded, attached, precision, _plan(recipe, data), settings)
+
+
+def read(recipe: Recipe) -> Prepared:
+    """The recipe's data, prepared for its model."""
+    context, vocabulary = describe(recipe.model)
+    return prepare(recipe, load_tokenizer(recipe.model), context, vocabulary=vocabulary)
+
+
+def load_base(recipe: Recipe, world: World) -> Loaded:
+    """The recipe's model before its adapter, with the adapter it continues from folded in."""
+    # What trains starts from the checkpoint's own values, not from their rounding.
+    whole = cast(Adapter, recipe.adapter).trains_weights
+    loaded = load(recipe.model, "fp32" if whole else resolve_precision(recipe.train.precision), world.device)
+    if recipe.model.adapter is not None:
+        load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
+    return loaded
 
 
 def _adapter_folder(recipe: Recipe) -> Path:
