@@ -107,7 +107,8 @@ def preview(
     from tunewright.recipe import Recipe
 
     loaded = Recipe.read(recipe, set_ or ())
-    found = shown(loaded, load_tokenizer(loaded.model), n, plain, describe(loaded.model)[0])
+    context, vocabulary = describe(loaded.model)
+    found = shown(loaded, load_tokenizer(loaded.model), n, plain, context, vocabulary=vocabulary)
     if plain:
         typer.echo(found)
     else:
@@ -118,19 +119,20 @@ def preview(
 def data_check(recipe: RecipePath, set_: Changes = None, json_: Json = False) -> None:
     """Read every row of every source before any model is loaded: each fault with file, line, field and expectation.
 
-    Exit status 2 when a row is faulty.
+    Exit status 2 when a row is faulty, or a run would refuse the data for another reason.
     """
     from tunewright.data.check import check
-    from tunewright.models.load import load_tokenizer
+    from tunewright.models.load import describe, load_tokenizer
     from tunewright.recipe import Recipe
 
     loaded = Recipe.read(recipe, set_ or ())
-    report = check(loaded, load_tokenizer(loaded.model))
+    context, vocabulary = describe(loaded.model)
+    report = check(loaded, load_tokenizer(loaded.model), context, vocabulary=vocabulary)
     if json_:
         _print_json(report.plain())
     else:
         typer.echo(str(report))
-    raise typer.Exit(2 if report.faulty else 0)
+    raise typer.Exit(0 if report.ok else 2)
 
 
 @app.command()

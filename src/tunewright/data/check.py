@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tunewright.data.lines import FaultyRow
 from tunewright.data.parts import Part, parts
-from tunewright.data.prepare import BATCH
+from tunewright.data.prepare import BATCH, prepare
 from tunewright.data.progress import progress
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
@@ -65,9 +66,10 @@ class Checked:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The findings per source. `str()` of it is what a user reads."""
+    """The findings per source, and why a run on the rows would not start. `str()` of it is what a user reads."""
 
     sources: list[Checked]
+    refused: tuple[BadInput, ...] = ()
 
     @property
     def faulty(self) -> int:
@@ -76,22 +78,36 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no fault was found."""
-        return self.faulty == 0
+        """Whether no fault was found and a run would start."""
+        return self.faulty == 0 and not self.refused
 
     def plain(self) -> dict[str, Any]:
         """The findings as JSON can hold them."""
-        return {"ok": self.ok, "faulty": self.faulty, "sources": [source.plain() for source in self.sources]}
+        return {
+            "ok": self.ok,
+            "faulty": self.faulty,
+            "sources": [source.plain() for source in self.sources],
+            "refused": [str(fault) for fault in self.refused],
+        }
 
     def __str__(self) -> str:
-        return "\n".join(line for source in self.sources for line in source.lines())
+        told = [line for source in self.sources for line in source.lines()]
+        return "\n".join([*told, *(f"a run refuses this data: {fault}" for fault in self.refused)])
 
 
-def check(recipe: Recipe, tokenizer: Any = None) -> CheckReport:
+def check(
+    recipe: Recipe,
+    tokenizer: Any = None,
+    context: int | None = None,
+    cache_dir: Path | None = None,
+    *,
+    vocabulary: int | None = None,
+) -> CheckReport:
     """Reads every row of every source and collects what is wrong, without loading a model.
 
-    With a tokenizer every row is rendered too, so that conversations which the chat template refuses are found. Raises
-    `BadInput` only for a tokenizer that cannot be used.
+    With a tokenizer every row is rendered too, so that conversations which the chat template refuses are found; and
+    where every row is fine the data is prepared as a run would, for what only the whole of it can show (nothing held
+    out, too many rows over the limit, ...). Raises `BadInput` only for a tokenizer that cannot be used.
     """
     listed = [part for part in parts(recipe) if not part.split]
     made_by = renderers(tokenizer, [part.source for part in listed]) if tokenizer is not None else [None] * len(listed)
@@ -102,7 +118,14 @@ def check(recipe: Recipe, tokenizer: Any = None) -> CheckReport:
             for _ in _records(part, renderer, checked):
                 told.advance()
             found.append(checked)
-    return CheckReport(found)
+    if tokenizer is None or any(checked.faulty for checked in found):
+        return CheckReport(found)
+    try:
+        return CheckReport(
+            found, prepare(recipe, tokenizer, context, cache_dir, vocabulary=vocabulary, strict=False).refused
+        )
+    except BadInput as fault:
+        return CheckReport(found, (fault,))
 
 
 def _records(part: Part, renderer: Renderer | None, checked: Checked) -> Iterator[Record]:

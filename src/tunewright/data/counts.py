@@ -103,11 +103,11 @@ def plain_table(lines: list[list[str]]) -> str:
     )
 
 
-def keep_to_budget(report: SourceReport, reading: Reading, limit: int | None) -> None:
-    """Raises `BadInput` with the table when a source loses more rows to the limit than it may."""
+def over_budget(report: SourceReport, reading: Reading, limit: int | None) -> BadInput | None:
+    """The fault, with the table, of a source that loses more rows to the limit than it may."""
     told = "\n" + plain_table(cells([report]))
     if reading.truncation == "error" and report.dropped:
-        raise BadInput(
+        return BadInput(
             f"{report.dropped:,} of {report.tried:,} rows are longer than the limit, the longest at"
             f" {report.longest_at}", file=report.path, field="truncation",
             found=f"a row of {report.longest:,} tokens", expected=f"at most {limit:,}",
@@ -115,10 +115,11 @@ def keep_to_budget(report: SourceReport, reading: Reading, limit: int | None) ->
         )  # fmt: skip
     allowed = reading.max_lost if reading.max_lost is not None else BUDGET if reading.truncation is None else 1.0
     if report.lost_share > allowed:
-        raise BadInput(
+        return BadInput(
             f"{report.cut + report.answers_lost:,} of {report.tried:,} rows are longer than {limit:,} tokens"
             " and would be cut or dropped", file=report.path, field="max_lost",
             found=f"a share of {report.lost_share:.1%}", expected=f"at most {allowed:.1%}",
             hint="Set 'truncation: right' (or left, middle, drop) to accept it, or raise 'max_length' or 'max_lost'."
             + told,
         )  # fmt: skip
+    return None

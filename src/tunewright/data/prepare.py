@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data import cache, cautions, duplicates, lengths
-from tunewright.data.counts import SourceReport, keep_to_budget
+from tunewright.data.counts import SourceReport, over_budget
 from tunewright.data.files import hashed
 from tunewright.data.parts import Part, parts
 from tunewright.data.progress import Progress, progress
@@ -32,7 +32,7 @@ class Prepared:
     Sources are numbered as in `Record.source` and the table's `source` column: the recipe's sources in order, then
     the sources under `data.eval`. `names` and `renderers` hold one item per number. `eval_records[i]` is the record of
     row i of `eval`. `sources` holds one report per source and role; `hashes` the SHA-256 of each file read; `limit`
-    the longest sequence in tokens (None: no limit).
+    the longest sequence in tokens (None: no limit); `refused` why a run on this data does not start (see `prepare`).
     """
 
     train: Table
@@ -45,6 +45,7 @@ class Prepared:
     renderers: tuple[Renderer, ...]
     limit: int | None
     reused: bool
+    refused: tuple[BadInput, ...] = ()
 
 
 def prepare(
@@ -58,9 +59,9 @@ def prepare(
 ) -> Prepared:
     """Reads, converts, splits, tokenises and cuts the recipe's data, or finds all that done before.
 
-    `context` is the longest sequence the model takes, `vocabulary` the rows of its embedding; with `strict` unset,
-    losing too many rows to the limit (or all of them) is not an error. Raises `BadInput` for anything that cannot be
-    used: the first faulty row, nothing to train on, nothing held out, too many rows lost.
+    `context` is the longest sequence the model takes, `vocabulary` the rows of its embedding. Raises `BadInput` for the
+    first faulty row, and for data that no run can use: nothing to train on, nothing held out, too many rows lost to the
+    limit, tokens the model does not know; with `strict` unset the latter are told in `refused` instead.
     """
     limit = _limit(recipe, context)
     listed = parts(recipe)
@@ -87,12 +88,14 @@ def prepare(
     for report, part in zip(reports, listed, strict=True):
         report.name = part.name
     cautions.unread(recipe, listed, reports)
-    _usable(recipe, reports, listed, limit, vocabulary, strict)
+    refused = tuple(_refusals(recipe, reports, listed, limit, vocabulary))
+    if refused and strict:
+        raise refused[0]
     return Prepared(
         train=train, eval=held, eval_records=records, sources=reports,
         names=tuple(numbered[number].name for number in sorted(numbered)),
         warnings=cautions.warnings(reports, made_by, tokenizer, limit), hashes=found.digests, renderers=made_by,
-        limit=limit, reused=not fresh,
+        limit=limit, reused=not fresh, refused=refused,
     )  # fmt: skip
 
 
@@ -107,29 +110,25 @@ def _limit(recipe: Recipe, context: int | None) -> int | None:
     return wanted if wanted is not None else context
 
 
-def _usable(
-    recipe: Recipe,
-    reports: Sequence[SourceReport],
-    listed: Sequence[Part],
-    limit: int | None,
-    vocabulary: int | None,
-    strict: bool,
-) -> None:
+def _refusals(
+    recipe: Recipe, reports: Sequence[SourceReport], listed: Sequence[Part], limit: int | None, vocabulary: int | None
+) -> Iterator[BadInput]:
+    """Why a run on this data does not start."""
     largest = max((report.largest_id for report in reports), default=0)
     if vocabulary is not None and largest >= vocabulary:
-        raise BadInput(
+        yield BadInput(
             "the tokenizer's vocabulary is larger than the model's embedding", file=recipe.model.path,
             found=f"token id {largest}", expected=f"ids below {vocabulary}",
             hint="Take the tokenizer that belongs to the model, or name new tokens under 'model: {add_tokens: ...}'.",
         )  # fmt: skip
-    if not strict:
-        return
     for report, part in zip(reports, listed, strict=True):
-        keep_to_budget(report, part.source, limit)
+        over = over_budget(report, part.source, limit)
+        if over is not None:
+            yield over
     for role, what in (("train", "to train on"), ("eval", "held out")):
         own = [report for report in reports if report.role == role]
         if not any(report.kept for report in own):
-            raise _nothing(recipe, role, what, own)
+            yield _nothing(recipe, role, what, own)
 
 
 def _nothing(recipe: Recipe, role: str, what: str, reports: Sequence[SourceReport]) -> BadInput:

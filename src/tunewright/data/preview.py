@@ -65,19 +65,24 @@ def preview(
     plain: bool = False,
     context: int | None = None,
     cache_dir: Path | None = None,
+    *,
+    vocabulary: int | None = None,
 ) -> RenderableType:
     """The first `n` records of each training source, the table of counts, special tokens and warnings.
 
-    A string when `plain`, else something rich prints in colour. Losing too many rows to the limit is told, not an
-    error. Raises `BadInput` for rows that cannot be read.
+    A string when `plain`, else something rich prints in colour. Why a run would not start on this data is told at the
+    end. Raises `BadInput` for rows that cannot be read.
     """
-    prepared = prepare(recipe, tokenizer, context, cache_dir, strict=False)
+    prepared = prepare(recipe, tokenizer, context, cache_dir, vocabulary=vocabulary, strict=False)
     shown = list(examples(recipe, prepared, n))
     notes = [*_formats(prepared), *_specials(prepared)]
     warned = [f"warning: {text}" for text in prepared.warnings]
+    refused = [f"a run refuses this data: {fault}" for fault in prepared.refused]
     lines = cells(prepared.sources)
     if plain:
-        return "\n\n".join([*(item.plain() for item in shown), plain_table(lines), "\n".join([*notes, *warned])])
+        return "\n\n".join(
+            [*(item.plain() for item in shown), plain_table(lines), "\n".join([*notes, *warned, *refused])]
+        )
     legend = (
         Text("weight 0  ", _colour(0))
         + Text("below 1  ", _colour(0.5))
@@ -85,6 +90,7 @@ def preview(
         + Text("above 1", _colour(2))
     )
     told = [Text(text) for text in notes] + [Text(text, "yellow") for text in warned]
+    told += [Text(text, "bold red") for text in refused]
     return Group(legend, *(part for item in shown for part in (item.coloured(), Text())), _grid(lines), *told)
 
 

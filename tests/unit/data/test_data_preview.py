@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 from data_samples import STRICT, UNMARKED, wrapped
 from rich.console import Console
 
 from tunewright.data.check import SHOWN, check
+from tunewright.data.prepare import prepare
 from tunewright.data.preview import preview
+from tunewright.errors import BadInput
 
 ROWS = [{"prompt": f"question {i}", "completion": f" answer {i}"} for i in range(30)]
 
@@ -62,6 +65,40 @@ def test_check_renders_rows_where_a_tokenizer_is_at_hand(write, recipe, byte_lev
     path = write("a.jsonl", [talk])
     assert check(recipe(train=str(path))).ok
     assert "roles must alternate" in str(check(recipe(train=str(path)), wrapped(byte_level, STRICT)))
+
+
+def too_long(write):
+    return {"train": str(write("a.jsonl", [{"text": f"{i} " + "word " * 600} for i in range(5)]))}
+
+
+REFUSED = {
+    "a single row": (lambda write: {"train": str(write("a.jsonl", ROWS[:1]))}, {}, "no row is left held out"),
+    "rows over the limit": (too_long, {"context": 16}, "rows are longer than 16 tokens"),
+    "all held out": (
+        lambda write: {"train": str(write("a.jsonl", ROWS)), "eval": str(write("e.jsonl", ROWS))}, {},
+        "30 rows stand in the evaluation data too",
+    ),
+    "unknown tokens": (lambda write: {"train": str(write("a.jsonl", ROWS))}, {"vocabulary": 10}, "ids below 10"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_check_and_preview_tell_what_a_run_refuses(case, write, recipe, tokenizer):
+    data, model, expected = REFUSED[case]
+    made = recipe(**data(write))
+    with pytest.raises(BadInput, match=expected):
+        prepare(made, tokenizer, **model)
+    report = check(made, tokenizer, **model)
+    assert (report.ok, report.faulty) == (False, 0)
+    assert expected in str(report)
+    assert any(expected in told for told in report.plain()["refused"])
+    assert expected in preview(made, tokenizer, plain=True, **model)
+
+
+def test_check_tells_a_limit_beyond_the_models_context(write, recipe, tokenizer):
+    report = check(recipe(train=str(write("a.jsonl", ROWS)), max_length=99), tokenizer, 50)
+    assert not report.ok
+    assert "longer than the model's context" in str(report)
 
 
 def test_preview_as_text(write, recipe, byte_level):
