@@ -1,0 +1,114 @@
+"""How far a score moves with the format of the prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from tunewright.catalog import Paper, option
+from tunewright.evaluate.base import Floats, Role, Rows, Scores, Subject, prompt_text
+from tunewright.evaluate.choices import Choices, choices_of
+from tunewright.evaluate.metrics.format_spread import Pick, thompson_extremes
+from tunewright.evaluate.prompts import Format, formats
+from tunewright.evaluate.tasks._asked import Asked
+from tunewright.evaluate.tasks._greedy import greedy
+
+
+class FormatSpread(Asked):
+    """Accuracy of the best prompt format minus that of the worst, over formats that mean the same.
+
+    A format writes the prompt as DESCRIPTOR SEPARATOR text SPACE DESCRIPTOR SEPARATOR (`Question: ... Answer:`); the
+    text is the same in all of them, and the prompt as it is counts as one. spread = max_f accuracy(f) - min_f
+    accuracy(f), 0 to 1, lower is better. A row is right when its reference is the likeliest of its choices or, with
+    `metric: exact_prefix` or where answers are free, when the greedy answer begins with it. The value of a row is
+    [right in the best format] - [right in the worst], so that the mean is the spread; its interval speaks about these
+    two formats, not about the choice of them, and noise alone makes the best and the worst of many formats differ.
+
+    With a `budget` of row evaluations, Thompson sampling looks for the extremes (half of the budget each): the prior
+    of a format is Beta(a, 5) with a = max(1.1, 5 mu / (1 - mu)) and mu the accuracy of the prompt as it is. The spread
+    of the two formats it ends with and of the prompt as it is, measured on every row, is a lower bound.
+
+    When to use: before a number is compared with one that was measured in another format. When not: rows of plain
+    text; they are left out with a warning.
+    """
+
+    name: ClassVar[str] = "format_spread"
+    role: ClassVar[Role] = "other"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            title="Quantifying Language Models' Sensitivity to Spurious Features in Prompt Design or: How I learned to "
+            "start worrying about prompt formatting",
+            arxiv="2310.11324",
+            card=194,
+        ),
+    )
+
+    formats: int = option(8, "Formats, the prompt as it is among them.", changes="output", to=3, ge=2, le=500)
+    limit: int | None = option(100, "Measure on at most this many rows, evenly spaced.", changes="output", to=2, ge=1)
+    metric: Literal["probability_ranking", "exact_prefix"] = option(
+        "probability_ranking", "What makes an answer right, where rows choose among answers.", changes="output",
+        to="exact_prefix",
+    )  # fmt: skip
+    budget: int | None = option(
+        None, "Row evaluations spent on the search; default every format on every row.", changes="output", to=40, ge=2
+    )
+    batch: int = option(
+        20, "Rows evaluated at once in the search.", changes="output", to=5, ge=1, given={"evaluate.budget": 40}
+    )
+    pick: Pick = option(
+        "posterior_mean", "How the search takes its extremes: by the rate of right rows or by the posterior mean, "
+        "which one lucky batch cannot win.", changes="output", to="empirical", given={"evaluate.budget": 60, "evaluate.batch": 3},
+    )  # fmt: skip
+    seed: int = option(0, "Seed of the formats and of the search.", changes="output", to=1, ge=0)
+
+    def score(self, subject: Subject) -> Scores:
+        """[right in the best format] - [right in the worst] per row; the accuracy of every format in the details."""
+        rows = self.rows(subject)
+        found = choices_of(rows, self.all_rows(subject)) if self.metric == "probability_ranking" else None
+        every = formats(self.formats, self.seed)
+        right: dict[int, Floats] = {}
+
+        def whole(arm: int) -> Floats:
+            if arm not in right:
+                right[arm] = outcomes(subject, rows, every[arm], found)
+            return right[arm]
+
+        if self.budget is None:
+            seen = list(range(len(every)))
+        else:
+            partly = lambda arm, items: outcomes(subject, rows.taken(items), every[arm], _taken(found, items))
+            ends = thompson_extremes(
+                partly, len(every), len(rows), float(whole(0).mean()), self.budget, self.batch, self.pick, self.seed
+            )
+            seen = sorted({0, ends.best, ends.worst})
+        means = {arm: float(whole(arm).mean()) for arm in seen}
+        best, worst = max(means, key=lambda arm: means[arm]), min(means, key=lambda arm: means[arm])
+        return Scores(
+            name=self.name,
+            metric="spread",
+            role=self.role,
+            unit="share",
+            higher_is_better=False,
+            values=whole(best) - whole(worst),
+            weights=np.ones(len(rows)),
+            ids=[record.where for record in rows.records],
+            prompts=[prompt_text(record) for record in rows.records],
+            details={"formats": {str(every[arm]): mean for arm, mean in means.items()}},
+        )
+
+
+def outcomes(subject: Subject, rows: Rows, form: Format, choices: Choices | None) -> Floats:
+    """1.0 or 0.0 per row [rows]: whether its answer is right when its prompt has this format."""
+    records = [form.record(record) for record in rows.records]
+    if choices is None:
+        answers = greedy(subject, rows, records)
+        begins = [a.text.strip().startswith(r.answer.strip()) for a, r in zip(answers, records, strict=True)]
+        return np.array(begins, dtype=np.float64)
+    made = choices.probabilities(subject, rows, records)
+    return np.array([p.argmax() == t for p, t in zip(made, choices.truths, strict=True)], dtype=np.float64)
+
+
+def _taken(choices: Choices | None, items: Sequence[int]) -> Choices | None:
+    return choices and Choices([choices.answers[i] for i in items], [choices.truths[i] for i in items])

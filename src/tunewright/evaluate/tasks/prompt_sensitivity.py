@@ -1,0 +1,119 @@
+"""How far the likelihood of an answer moves when the same thing is asked in another way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import field_validator
+
+from tunewright.catalog import Paper, option
+from tunewright.data.records import Record
+from tunewright.evaluate.base import Role, Rows, Scores, Subject, prompt_text, tabulated
+from tunewright.evaluate.likelihood import sequence_losses
+from tunewright.evaluate.metrics.posix import prompt_sensitivity
+from tunewright.evaluate.prompts import formats, misspelling
+from tunewright.evaluate.tasks._asked import Asked
+from tunewright.evaluate.tasks._greedy import greedy
+from tunewright.models.generate import Answer
+
+Variation = Literal["spelling", "template"]
+
+
+class PromptSensitivity(Asked):
+    """POSIX: the change per token of a response's log-likelihood when its prompt is replaced by an equivalent one.
+
+    For a row with prompts x_1..x_N of one intent (the prompt as it is, misspelt ones, other formats) and the greedy
+    response y_j to each, of L_j tokens with the end token where there is one:
+
+        psi = Sum_i Sum_j |log P(y_j | x_i) - log P(y_j | x_j)| / L_j / (N (N - 1))
+
+    in nats per token, at least 0; the score is the mean over rows, lower is better. The details hold the mean per kind
+    of variation and the share of different responses.
+
+    When to use: to see what tuning on one wording costs. When not: rows of plain text (left out with a warning). A
+    model that always says the same is not sensitive, and not good: read it beside the accuracy.
+    """
+
+    name: ClassVar[str] = "prompt_sensitivity"
+    role: ClassVar[Role] = "other"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(title="POSIX: A Prompt Sensitivity Index For Large Language Models", arxiv="2410.02185", card=196),
+    )
+
+    limit: int | None = option(50, "Measure on at most this many rows, evenly spaced.", changes="output", to=2, ge=1)
+    variants: int = option(2, "Prompts of each kind of variation beside the original.", changes="output", to=1, ge=1)
+    variations: tuple[Variation, ...] = option(
+        ("spelling", "template"), "How prompts are varied.", changes="output", to=("spelling",), min_length=1
+    )
+    rate: float = option(0.07, "Share of the letters that are misspelt.", changes="output", to=0.5, gt=0, le=1)
+    max_new_tokens: int = option(8, "Longest response in tokens.", changes="output", to=1, ge=1)
+    seed: int = option(0, "Seed of the variations.", changes="output", to=1, ge=0)
+
+    @field_validator("variations")
+    @classmethod
+    def _each_once(cls, value: tuple[Variation, ...]) -> tuple[Variation, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a variation twice")
+        return value
+
+    def score(self, subject: Subject) -> Scores:
+        """psi per row, in nats per token."""
+        rows = self.rows(subject)
+        variants = [self._variants(record, number) for number, record in enumerate(rows.records)]
+        n = len(variants[0])
+        flat = [one for each in variants for one in each]
+        answers = greedy(subject, rows, flat, self.max_new_tokens)
+        tables = np.stack([
+            _logprobs(subject, rows, flat[start : start + n], answers[start : start + n])
+            for start in range(0, len(flat), n)
+        ])  # fmt: skip
+        lengths = np.array([len(answer.ids) for answer in answers]).reshape(-1, n)
+        return Scores(
+            name=self.name,
+            metric="posix",
+            role=self.role,
+            unit="nats",
+            higher_is_better=False,
+            values=np.array([prompt_sensitivity(a, length) for a, length in zip(tables, lengths, strict=True)]),
+            weights=np.ones(len(rows)),
+            ids=[record.where for record in rows.records],
+            prompts=[prompt_text(record) for record in rows.records],
+            details=self._details(tables, lengths, answers),
+        )
+
+    def _variants(self, record: Record, number: int) -> list[Record]:
+        rng = random.Random(f"{self.seed} {number}")
+        others = formats(self.variants + 1, self.seed)[1:]
+        made = {
+            "spelling": lambda: [misspelling(record, self.rate, rng) for _ in range(self.variants)],
+            "template": lambda: [form.record(record) for form in others],
+        }
+        return [record, *(one for kind in self.variations for one in made[kind]())]
+
+    def _details(self, tables: Any, lengths: Any, answers: Sequence[Answer]) -> dict[str, Any]:
+        n, k = lengths.shape[1], self.variants
+        places = {kind: [0, *range(1 + at * k, 1 + (at + 1) * k)] for at, kind in enumerate(self.variations)}
+        by_kind = {
+            kind: float(np.mean([
+                prompt_sensitivity(a[np.ix_(chosen, chosen)], length[chosen])
+                for a, length in zip(tables, lengths, strict=True)
+            ]))
+            for kind, chosen in places.items()
+        }  # fmt: skip
+        texts = [answer.text.strip() for answer in answers]
+        different = [len(set(texts[start : start + n])) / n for start in range(0, len(texts), n)]
+        return {"by_variation": by_kind, "different_responses": float(np.mean(different))}
+
+
+def _logprobs(subject: Subject, rows: Rows, records: Sequence[Record], answers: Sequence[Answer]) -> Any:
+    """log P(response j | prompt i) as [N, N]; equal prompts and equal responses are computed once."""
+    prompts = [tuple(rows.renderer(record).prompt(record)) for record in records]
+    responses = [tuple(answer.ids) for answer in answers]
+    wanted = list(dict.fromkeys((x, y) for x in prompts for y in responses))
+    table = tabulated(([*x, *y], [0.0] * len(x) + [1.0] * len(y)) for x, y in wanted)
+    losses, _ = sequence_losses(subject.policy, table, subject.batch_tokens)
+    known = dict(zip(wanted, -losses, strict=True))
+    return np.array([[known[x, y] for y in responses] for x in prompts])

@@ -1,0 +1,200 @@
+"""Tasks that ask in other ways: calibration, format spread, prompt sensitivity; their metrics on known cases."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from evaluate_models import pair, pairs, policy, subject
+
+from tunewright import catalog
+from tunewright.data.records import Record, Turn
+from tunewright.evaluate.base import Task
+from tunewright.evaluate.choices import choices_of
+from tunewright.evaluate.measure import compare
+from tunewright.evaluate.metrics.format_spread import prior, thompson_extremes, uniform_extremes
+from tunewright.evaluate.metrics.posix import prompt_sensitivity
+from tunewright.evaluate.prompts import ORIGINAL, formats, misspelt
+from tunewright.models.policy import Policy
+
+
+def task(name: str, **options: object) -> Task:
+    return catalog.find("task", name)(**options)  # type: ignore[return-value]
+
+
+def of_two(count: int = 12) -> list[Record]:
+    """Rows that share two answers."""
+    return [pair(f"w{40 + n} w50", f" w{60 + n % 2}", n) for n in range(count)]
+
+
+def test_posix_by_hand() -> None:
+    assert prompt_sensitivity([[-1, -4], [-3, -2]], [2, 4]) == pytest.approx(0.75)
+    assert prompt_sensitivity([[-4.0]], [3]) == 0
+    a, lengths = np.array([[-1.0, -4, -2], [-3, -2, -6], [-2, -2, -1]]), np.array([2, 4, 1])
+    turned = [2, 0, 1]
+    assert prompt_sensitivity(a[np.ix_(turned, turned)], lengths[turned]) == pytest.approx(
+        prompt_sensitivity(a, lengths)
+    )
+    assert prompt_sensitivity(np.tile([[-3.0, -5.0]], (2, 1)), [1, 2]) == 0
+
+
+def test_prior_of_a_format() -> None:
+    assert prior(0.5) == (5.0, 5.0)
+    assert prior(0.0) == (1.1, 5.0)
+    assert prior(1.0) == pytest.approx((495.0, 5.0))
+
+
+@pytest.mark.parametrize("batch", [20, 7])
+def test_a_bandit_with_enough_budget_finds_the_true_extremes(batch: int) -> None:
+    table = (np.random.default_rng(0).random((20, 45)) < np.linspace(0.2, 0.9, 20)[:, None]).astype(float)
+    asked = []
+
+    def evaluate(arm: int, items: np.ndarray) -> np.ndarray:
+        asked.extend((arm, item) for item in items)
+        return table[arm, items]
+
+    found = thompson_extremes(evaluate, 20, 45, 0.5, 2 * 20 * 45, batch)
+    means = table.mean(1)
+    assert (means[found.best], means[found.worst]) == (means.max(), means.min())
+    assert len(asked) == len(set(asked)) == found.used == 20 * 45
+
+
+def test_a_bandit_keeps_its_budget() -> None:
+    table = (np.random.default_rng(1).random((30, 100)) < np.linspace(0.2, 0.9, 30)[:, None]).astype(float)
+    for budget in (1, 57, 600):
+        found = thompson_extremes(lambda arm, items: table[arm, items], 30, 100, 0.5, budget, pick="posterior_mean")
+        assert found.used == budget
+    assert uniform_extremes(table, 3000).used == 3000
+    assert uniform_extremes(table, 3000).best == table.mean(1).argmax()
+
+
+def test_formats_keep_the_text_and_differ() -> None:
+    made = formats(500, seed=3)
+    assert made[0] is ORIGINAL and len({form.put("w1 w2") for form in made}) == 500
+    assert all("w1 w2" in form.put("w1 w2") for form in made)
+    assert all("\n" in form.space for form in made if "\n" in form.separator)
+    assert formats(9, 1) == formats(9, 1) != formats(9, 2)
+
+
+def test_misspelling_leaves_digits_and_changes_letters() -> None:
+    text = "add 12 and 30 to the pile"
+    for seed in range(20):
+        wrong = misspelt(text, 0.1, random.Random(seed))
+        assert [c for c in wrong if c.isdigit()] == list("1230") and abs(len(wrong) - len(text)) <= 2
+    assert misspelt("12 + 3", 0.5, random.Random(0)) == "12 + 3"
+
+
+def test_choices_come_from_labels_columns_or_shared_answers() -> None:
+    rows = lambda records: subject(records).rows
+    labelled = rows([pair("w40", f" {word}", n, label=word) for n, word in enumerate(("w60", "w61", "w60"))])
+    found = choices_of(labelled, labelled)
+    assert found and list(found.answers[0]) == [" w60", " w61"] and list(found.truths) == [0, 1, 0]
+    listed = rows([pair("w40", " w62", 1, columns={"choices": ["w60", "w62"]})])
+    found = choices_of(listed, listed)
+    assert found and list(found.answers[0]) == [" w60", " w62"] and list(found.truths) == [1]
+    shared = rows(of_two())
+    found = choices_of(shared, shared)
+    assert found and list(found.answers[3]) == [" w60", " w61"] and found.truths[3] == 1
+    free = rows(pairs(12))
+    assert choices_of(free, free) is None
+
+
+def test_calibration_scores_the_probabilities_of_choices() -> None:
+    rows = subject(of_two())
+    scores = task("calibration").score(rows)
+    found = choices_of(rows.rows, rows.rows)
+    assert found and scores.confidences is not None and scores.correct is not None
+    made = found.probabilities(rows, rows.rows, rows.rows.records)
+    for p, truth, value, correct in zip(made, found.truths, scores.values, scores.correct, strict=True):
+        assert p.sum() == pytest.approx(1.0) and correct == (p.argmax() == truth)
+        assert value == pytest.approx(2 * (1 - p[truth]) ** 2)
+    measures = compare([scores], [scores])
+    assert [one.metric for one in measures] == ["brier", "ece"] and measures[0].delta == 0
+
+
+def test_calibration_of_free_answers_takes_the_probability_of_the_answer() -> None:
+    rows = subject(pairs(12), stop=frozenset())
+    scores = task("calibration").score(rows)
+    assert scores.confidences is not None and scores.correct is not None and not scores.correct.any()
+    assert scores.values == pytest.approx(scores.confidences**2)
+    assert (scores.confidences > 0).all() and (scores.confidences <= 1).all()
+
+
+def test_format_spread_is_best_minus_worst() -> None:
+    rows = subject(of_two(40))
+    scores = task("format_spread", formats=6).score(rows)
+    accuracies = scores.details["formats"]
+    assert len(accuracies) == 6 and scores.score == pytest.approx(max(accuracies.values()) - min(accuracies.values()))
+    part = task("format_spread", formats=6, budget=60).score(rows)
+    assert 0 <= part.score <= scores.score and part.details["formats"].items() <= accuracies.items()
+    free = task("format_spread", formats=3, metric="exact_prefix", limit=5).score(rows)
+    assert len(free.values) == 5 and set(np.unique(free.values)) <= {-1.0, 0.0, 1.0}
+
+
+class Deaf(torch.nn.Module):
+    """A model whose logits depend on nothing."""
+
+    def __init__(self, like: Policy) -> None:
+        super().__init__()
+        self.config, self.generation_config = like.model.config, None
+        self.bias = torch.nn.Parameter(torch.linspace(0, 1, like.model.config.vocab_size))
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> object:
+        from types import SimpleNamespace
+
+        return SimpleNamespace(logits=self.bias.expand(*input_ids.shape, -1))
+
+
+def test_prompt_sensitivity_is_zero_for_a_model_that_ignores_its_prompt() -> None:
+    deaf = Policy(Deaf(policy()), plain_head=False)
+    asked = task("prompt_sensitivity", max_new_tokens=3)
+    still = asked.score(subject(of_two(4), deaf))
+    assert still.values == pytest.approx(np.zeros(4), abs=1e-6)
+    moved = asked.score(subject(of_two(4)))
+    assert (moved.values > 0).all() and set(moved.details["by_variation"]) == {"spelling", "template"}
+
+
+def test_prompt_sensitivity_against_a_literal_computation() -> None:
+    rows = subject([pair("w40 w41", " w50")], stop=frozenset())
+    made = task("prompt_sensitivity", variants=1, variations=("template",), max_new_tokens=2)
+    [value] = made.score(rows).values
+    tokenizer, model = rows.tokenizer, rows.policy.model
+    prompts = [tokenizer.encode(form.put("w40 w41")) for form in formats(2)]
+    logp = lambda ids: model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    responses = []
+    for prompt in prompts:
+        ids = list(prompt)
+        for _ in range(2):
+            ids.append(int(logp(ids)[-1].argmax()))
+        responses.append(ids[len(prompt) :])
+    a = [
+        [sum(logp(x + y)[len(x) - 1 + k, token].item() for k, token in enumerate(y)) for y in responses]
+        for x in prompts
+    ]
+    assert value == pytest.approx(prompt_sensitivity(a, [2, 2]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["calibration", "format_spread", "prompt_sensitivity"])
+def test_plain_text_is_left_out_with_a_warning(name: str) -> None:
+    texts = subject([Record((Turn("assistant", "w40 w41"),), "text", file="rows.txt", line=3)])
+    assert "rows.txt:3" in str(task(name).omitted(texts))
+    assert task(name).omitted(subject(of_two())) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name in ("format_spread", "prompt_sensitivity") for field in catalog.find("task", name).model_fields
+     if field not in Task.model_fields],
+)  # fmt: skip
+def test_every_option_has_an_effect(name: str, field: str) -> None:
+    cls = catalog.find("task", name)
+    effect = catalog.effect(cls.model_fields[field])
+    assert effect
+    given = {key.removeprefix("evaluate."): value for key, value in effect.given.items()}
+    rows = subject([pair(f"w{40 + n} word w{50 + n % 9} here", f" w{60 + n % 2}", n) for n in range(40)])
+    seen = lambda options: task(name, **options).score(rows)
+    draws = range(12) if field == "pick" else [0]  # picks differ only where a batch was lucky
+    pairs_ = [(seen({"seed": n, **given}), seen({"seed": n, **given, field: effect.second})) for n in draws]
+    assert any((a.values.tolist(), a.details) != (b.values.tolist(), b.details) for a, b in pairs_)
