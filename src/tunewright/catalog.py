@@ -100,6 +100,11 @@ class Method(BaseModel):
         """What the recipe must supply for this instance."""
         return frozenset()
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The named columns of the training rows that this instance reads: a number per row, or one per token."""
+        return frozenset()
+
     @classmethod
     def summary(cls) -> str:
         """The first sentence of the docstring, on one line."""

@@ -104,4 +104,4 @@ def unpacked(line: str) -> Record:
 
 
 def _plain(turn: Turn) -> list[Any]:
-    return [turn.role, turn.content, turn.weight, turn.reasoning, turn.calls]
+    return [getattr(turn, name) for name in Turn.__slots__]

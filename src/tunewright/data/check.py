@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tunewright.data.columns import Columns
 from tunewright.data.lines import FaultyRow
 from tunewright.data.parts import Part, parts
 from tunewright.data.prepare import BATCH, prepare
@@ -115,7 +116,8 @@ def check(
     with progress("Checking rows", None) as told:
         for part, renderer in zip(listed, made_by, strict=True):
             checked = Checked(part.name, part.role, part.source.path)
-            for _ in _records(part, renderer, checked):
+            wanted = Columns(recipe.columns if part.role == "train" else {})
+            for _ in _records(part, renderer, wanted, checked):
                 told.advance()
             found.append(checked)
     if tokenizer is None or any(checked.faulty for checked in found):
@@ -128,23 +130,23 @@ def check(
         return CheckReport(found, (fault,))
 
 
-def _records(part: Part, renderer: Renderer | None, checked: Checked) -> Iterator[Record]:
+def _records(part: Part, renderer: Renderer | None, wanted: Columns, checked: Checked) -> Iterator[Record]:
     try:
         reader = Reader(part.source, part.origin, part.place, part.number)
         records = reader.records(checked.report)
         while batch := list(islice(records, BATCH)):
             checked.format = reader.format.title if reader.format else ""
             for record in batch:
-                if renderer is None or _renders(renderer, record, checked):
+                if renderer is None or _renders(renderer, record, wanted, checked):
                     checked.rows += 1
                     yield record
     except BadInput as fault:
         checked.report(fault)
 
 
-def _renders(renderer: Renderer, record: Record, checked: Checked) -> bool:
+def _renders(renderer: Renderer, record: Record, wanted: Columns, checked: Checked) -> bool:
     try:
-        renderer.render(record)
+        wanted.of(record, len(renderer.render(record).ids))
     except BadInput as fault:
         checked.report(fault)
         return False

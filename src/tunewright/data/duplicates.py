@@ -46,7 +46,8 @@ def split(records: Iterator[Record], share: float) -> Iterator[tuple[Record, boo
 
 def _said(turn: Turn) -> str:
     calls = json.dumps(turn.calls, sort_keys=True, default=str) if turn.calls else ""
-    return f"{turn.role}\x1f{' '.join(turn.content.split())}\x1f{' '.join((turn.reasoning or '').split())}\x1f{calls}"
+    said = f"{turn.role}\x1f{' '.join(turn.content.split())}\x1f{' '.join((turn.reasoning or '').split())}\x1f{calls}"
+    return said if turn.name is None else f"{said}\x1fby {turn.name}"
 
 
 def _hash(text: str) -> int:

@@ -31,9 +31,14 @@ def shortened(
         head = len(opening) if rendered.ids[: len(opening)] == list(opening) and len(opening) < limit else 0
         kept = [(0, head), (count - limit + head, count)]
     ids = [index for start, end in kept for index in rendered.ids[start:end]]
-    weights = [weight for start, end in kept for weight in rendered.weights[start:end]]
+    weights = _taken(rendered.weights, kept)
     weights[0] = 0.0
-    return Rendered(ids, weights, rendered.clean)
+    columns = {name: _taken(values, kept) for name, values in rendered.columns.items()}
+    return Rendered(ids, weights, rendered.clean, columns)
+
+
+def _taken(values: Sequence[float], kept: Sequence[tuple[int, int]]) -> list[float]:
+    return [value for start, end in kept for value in values[start:end]]
 
 
 def account(

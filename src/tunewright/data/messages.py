@@ -64,7 +64,15 @@ def turn(message: Any, field: str) -> Turn:
     thoughts = [message[key] for key in _REASONING if message.get(key) is not None] or thought
     if any(not isinstance(item, str) for item in thoughts):
         raise BadInput("not text", field=f"{field}.reasoning", found=thoughts[0], expected="text")
-    return Turn(role, text, weight(message, field), "\n".join(thoughts) if thoughts else None, calls)
+    speaker, answers = (_named(message, key, field) for key in ("name", "tool_call_id"))
+    return Turn(role, text, weight(message, field), "\n".join(thoughts) if thoughts else None, calls, speaker, answers)
+
+
+def _named(message: Mapping[str, Any], key: str, field: str) -> str | None:
+    value = message.get(key)
+    if value is not None and not isinstance(value, str):
+        raise BadInput("not text", field=f"{field}.{key}", found=value, expected="text")
+    return value
 
 
 def weight(holder: Mapping[str, Any], field: str) -> float | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tunewright.data import cache, cautions, duplicates, lengths
+from tunewright.data.columns import Columns
 from tunewright.data.counts import SourceReport, over_budget
 from tunewright.data.files import hashed
 from tunewright.data.parts import Part, parts
@@ -31,7 +32,7 @@ class Prepared:
 
     Sources are numbered as in `Record.source` and the table's `source` column: the recipe's sources in order, then
     the sources under `data.eval`. `names` and `renderers` hold one item per number. `eval_records[i]` is the record of
-    row i of `eval`. `sources` holds one report per source and role; `hashes` the SHA-256 of each file read; `limit`
+    row i of `eval`. `train` holds the columns that the recipe's methods read. `sources` holds one report per source and role; `hashes` the SHA-256 of each file read; `limit`
     the longest sequence in tokens (None: no limit); `refused` why a run on this data does not start (see `prepare`).
     """
 
@@ -70,14 +71,14 @@ def prepare(
     found = hashed(recipe, listed)
     name = cache.key([
         [[part.number, part.role, part.options()] for part in listed], found.digests, limit, made_by[0].encoder.digest,
-        len(recipe.data.sources),
+        len(recipe.data.sources), list(recipe.columns),
     ])  # fmt: skip
     fresh: list[bool] = []
 
     def make(folder: Path) -> None:
         fresh.append(True)
         with progress("Preparing data", found.rows) as told:
-            _Work(listed, made_by, limit, folder, told).run()
+            _Work(listed, made_by, limit, Columns(recipe.columns), folder, told).run()
 
     root = (cache_dir or cache.home()) / "data"
     with cache.kept(name, make, root) if recipe.data.cache else cache.passing(make) as folder:
@@ -147,9 +148,16 @@ class _Work:
     """One preparation: evaluation rows first, so that training rows among them can be removed."""
 
     def __init__(
-        self, listed: Sequence[Part], made_by: Sequence[Renderer], limit: int | None, folder: Path, told: Progress
+        self,
+        listed: Sequence[Part],
+        made_by: Sequence[Renderer],
+        limit: int | None,
+        columns: Columns,
+        folder: Path,
+        told: Progress,
     ) -> None:
         self.listed, self.renderers, self.limit, self.folder, self.told = listed, made_by, limit, folder, told
+        self.columns = columns
         self.reports = [SourceReport(part.number, part.name, part.source.path, part.role) for part in listed]
         self.tables = {role: TableWriter(folder / role) for role in ("train", "eval")}
         self.train_seen: set[int] = set()
@@ -165,7 +173,7 @@ class _Work:
                 if part.role == "train":
                     self._train(part, report)
         for table in self.tables.values():
-            table.close()
+            table.close(self.columns.whole)
         (self.folder / "counts.json").write_text(json.dumps([report.plain() for report in self.reports]))
 
     def _train(self, part: Part, report: SourceReport) -> None:
@@ -226,6 +234,10 @@ class _Work:
         for batch in _batches(records):
             report.template = report.template or renderer.template(batch[0])
             for record, whole in zip(batch, renderer.render_many(batch), strict=True):
+                single: Mapping[str, float] = {}
+                if report.role == "train":
+                    single, many = self.columns.of(record, len(whole.ids))
+                    whole = replace(whole, columns=many) if many else whole
                 if len(whole.ids) > report.longest:
                     report.longest, report.longest_at = len(whole.ids), record.where
                 rendered = lengths.shortened(whole, self.limit, part.source.truncation, renderer.encoder.prefix)
@@ -233,7 +245,7 @@ class _Work:
                     assert rendered is not None
                     self.tables[report.role].add(
                         rendered.ids, rendered.weights, source=part.number, file=record.file, line=record.line,
-                        prompt=rendered.prompt_length,
+                        prompt=rendered.prompt_length, columns=single, token_columns=rendered.columns,
                     )  # fmt: skip
                     keep(record)
 

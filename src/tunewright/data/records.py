@@ -16,7 +16,8 @@ class Turn:
     `role` is system, user, assistant or tool; a `text` record has one assistant turn. `weight` None leaves the
     choice to the recipe's `train_on`; a number (>= 0) overrides it for this turn. `reasoning` is what the assistant
     thought before `content`; `calls` are tool calls in the form {"type": "function", "function": {"name": str,
-    "arguments": dict}}.
+    "arguments": dict}}. `name` says who speaks within the role (of a tool: which), `answers` is the id of the tool
+    call that a tool turn answers.
     """
 
     role: str
@@ -24,6 +25,8 @@ class Turn:
     weight: float | None = None
     reasoning: str | None = None
     calls: tuple[Mapping[str, Any], ...] = ()
+    name: str | None = None
+    answers: str | None = None
 
     def message(self) -> dict[str, Any]:
         """The turn as chat templates read it."""
@@ -32,6 +35,10 @@ class Turn:
             said["reasoning_content"] = self.reasoning
         if self.calls:
             said["tool_calls"] = [dict(call) for call in self.calls]
+        if self.name is not None:
+            said["name"] = self.name
+        if self.answers is not None:
+            said["tool_call_id"] = self.answers
         return said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ class Table:
     `ids` int32 [tokens]; `weights` float32 [tokens], the loss weight of predicting that token from those before it
     (the first token of a sequence cannot be predicted: weight 0); `starts` int64 [sequences + 1].
     `columns` holds one value per sequence; always there: `source` (index of the recipe's source), `file` (index into
-    `files`), `line`, and `prompt` (tokens before the first trained one). `token_columns` holds one value per token.
+    `files`), `line`, and `prompt` (tokens before the first trained one). `token_columns` holds one value per token. What
+    methods ask for by name stands beside them: int64 or float64 per sequence, float32 per token.
     """
 
     ids: NDArray[np.int32]
@@ -91,6 +92,10 @@ class Table:
         }
 
 
+ALWAYS = ("source", "file", "line", "prompt")
+"""The columns of every table that is prepared."""
+
+
 class TableWriter:
     """Writes a table of any length to a new folder, one sequence after the other, with little memory."""
 
@@ -103,19 +108,42 @@ class TableWriter:
         self._tokens = 0
 
     def add(
-        self, ids: Sequence[int], weights: Sequence[float], *, source: int, file: str, line: int, prompt: int
+        self,
+        ids: Sequence[int],
+        weights: Sequence[float],
+        *,
+        source: int,
+        file: str,
+        line: int,
+        prompt: int,
+        columns: Mapping[str, float] = {},
+        token_columns: Mapping[str, Sequence[float]] = {},
     ) -> None:
-        """Adds one sequence."""
+        """Adds one sequence; the names in `columns` and `token_columns` are the same for all of a table."""
         self._tokens += len(ids)
+        is_first = not self._files
         known = self._files.setdefault(file, len(self._files))
-        values = (ids, weights, (self._tokens,), (source,), (known,), (line,), (prompt,))
-        for column, new in zip(self._columns.values(), values, strict=True):
-            column.extend(new)
+        values = {
+            "ids": ids, "weights": weights, "starts": (self._tokens,), "sequence.source": (source,),
+            "sequence.file": (known,), "sequence.line": (line,), "sequence.prompt": (prompt,),
+        }  # fmt: skip
+        values |= {f"sequence.{name}": (value,) for name, value in columns.items()}
+        values |= {f"token.{name}": each for name, each in token_columns.items()}
+        if is_first:
+            for name in values.keys() - self._columns.keys():
+                kind = "d" if name.startswith("sequence.") else "f"
+                self._columns[name] = _Growing(self._folder / f"{name}.npy", kind)
+        for name, column in self._columns.items():
+            column.extend(values[name])
 
-    def close(self) -> None:
-        """Completes the files, as `Table.load` reads them."""
+    def close(self, whole: Collection[str] = ()) -> None:
+        """Completes the files, as `Table.load` reads them; the sequence columns named `whole` become int64."""
         for column in self._columns.values():
             column.close()
+        for name in whole:
+            path = self._folder / f"sequence.{name}.npy"
+            if path.exists():
+                np.save(path, np.load(path).astype(np.int64))
         described = {"files": list(self._files), "arrays": list(self._columns)}
         (self._folder / "table.json").write_text(json.dumps(described))
 

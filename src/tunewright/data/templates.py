@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,12 +21,13 @@ class Rendered:
 
     `ids` [n]; `weights` [n], the loss weight of predicting each token from those before it (the first: 0). `clean` is
     False when a token reaches over the boundary between a prompt and its answer, so that generation from the prompt
-    would see other tokens than training did.
+    would see other tokens than training did. `columns` [n] each, further values per token.
     """
 
     ids: list[int]
     weights: list[float]
     clean: bool = True
+    columns: Mapping[str, list[float]] = field(default_factory=dict)
 
     @property
     def prompt_length(self) -> int:

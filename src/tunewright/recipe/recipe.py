@@ -50,6 +50,16 @@ class Recipe(Section):
         """The error that names file, line and field of a key of this recipe."""
         return Document({}, self.origin.file, self.origin.lines).fault(place, message, **details)
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the training rows that the recipe's methods read -> those methods, in words."""
+        wanted: dict[str, list[str]] = {}
+        for kind in SLOTS:
+            method: Method = getattr(self, kind)
+            for name in method.columns:
+                wanted.setdefault(name, []).append(f"the {kind} '{method.name}'")
+        return {name: " and ".join(wanted[name]) for name in sorted(wanted)}
+
     def plain(self) -> dict[str, Any]:
         """The resolved recipe with every default written out, as YAML can hold it."""
         # `split` beside rows of eval is refused: it would say nothing.

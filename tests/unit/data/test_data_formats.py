@@ -163,11 +163,11 @@ def test_tool_calls(turn, read):
     said = [
         {"role": "user", "content": "q"},
         turn,
-        {"from": "observation", "value": "r"},
+        {"from": "observation", "value": "r", "name": "f", "tool_call_id": "c1"},
         {"role": "assistant", "content": "a"},
     ]
     _, (record,) = read({"messages": said, "tools": tools})
-    assert record.turns == (ASKED, Turn("assistant", "", calls=(CALL,)), Turn("tool", "r"), SAID)
+    assert record.turns == (ASKED, Turn("assistant", "", calls=(CALL,)), Turn("tool", "r", name="f", answers="c1"), SAID)
     assert record.tools == ({"type": "function", "function": {"name": "f", "parameters": {}}},)
 
 
