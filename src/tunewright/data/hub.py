@@ -10,6 +10,7 @@ from typing import Any
 from tunewright.data import generated
 from tunewright.document import Keys, Place
 from tunewright.errors import BadInput, nearest
+from tunewright.network import hub
 from tunewright.recipe import SourceSpec
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -62,7 +63,8 @@ def _loaded(source: SourceSpec, place: Place) -> Any:
     import datasets
 
     try:
-        found = datasets.load_dataset(source.path, name=source.subset)
+        with hub(source.path):
+            found = datasets.load_dataset(source.path, name=source.subset)
     except Exception as error:
         raise BadInput(
             "no such file, and no data set of the hub could be loaded under this name:"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tunewright.errors import BadInput
 from tunewright.models.policy import Policy
+from tunewright.network import hub
 from tunewright.recipe import EMBEDDED, AddedTokens, ModelSpec
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "nanoworld" / "base"
@@ -61,9 +62,10 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 
     origin = locate(spec)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
+        with hub(origin):
+            tokenizer = AutoTokenizer.from_pretrained(
+                origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            )
     except Exception as error:
         raise BadInput(
             f"the tokenizer cannot be loaded: {_first_line(error)}", file=origin, field="model.path"
@@ -198,11 +200,14 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
     logging.set_verbosity_error()
 
     if spec.from_scratch:
-        config = AutoConfig.from_pretrained(origin, trust_remote_code=spec.trust_remote_code)
+        with hub(origin):
+            config = AutoConfig.from_pretrained(
+                origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            )
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _refuse_pickles(origin)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), hub(origin):
             warnings.simplefilter("ignore")
             model, report = AutoModelForCausalLM.from_pretrained(
                 origin,
@@ -277,9 +282,10 @@ def describe(spec: ModelSpec) -> tuple[int | None, int]:
 
     origin = locate(spec)
     try:
-        config = AutoConfig.from_pretrained(
-            origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        ).get_text_config()
+        with hub(origin):
+            config = AutoConfig.from_pretrained(
+                origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            ).get_text_config()
     except Exception as error:
         raise BadInput(f"the model cannot be loaded: {_first_line(error)}", file=origin, field="model.path") from None
     return context_of(config), int(config.vocab_size) + len(spec.add_tokens.tokens)

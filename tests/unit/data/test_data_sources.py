@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tunewright import network
 from tunewright.data.sources import rows
 from tunewright.document import Keys
 from tunewright.errors import BadInput
@@ -135,10 +136,11 @@ def test_names_of_the_hub(monkeypatch):
 
 def test_name_that_the_hub_does_not_know(monkeypatch):
     def fail(path, name):
-        raise ConnectionError("offline")
+        raise FileNotFoundError("does not exist on the Hub")
 
+    monkeypatch.setattr(network, "_reachable", lambda endpoint: True)
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(BadInput, match=r"no such file, and no data set of the hub.*offline; found 'owner/set'"):
+    with pytest.raises(BadInput, match=r"no such file, and no data set of the hub.*does not exist on the Hub; found 'owner/set'"):
         read("owner/set")
 
 
