@@ -20,6 +20,14 @@ from tunewright.evaluate.statistics import FEWEST, Interval
 GENERATIONS = 32
 """Answers generated for the stop rate when no task of the recipe generates."""
 
+SHOWN: dict[Unit, tuple[float, int, str]] = {
+    "share": (100.0, 1, "points"),
+    "nats": (1.0, 3, "nats per token"),
+    "tokens": (1.0, 1, "tokens"),
+    "score": (1.0, 3, ""),
+}
+"""Unit -> factor, decimals and word with which a difference is told."""
+
 Finding = Literal["better", "worse", "higher", "lower", "no difference found", "too few examples"]
 
 
@@ -206,12 +214,7 @@ def verdict(measures: Sequence[Measure]) -> str:
 
 
 def _told(one: Measure) -> str:
-    scale, digits, unit = {
-        "share": (100.0, 1, "points"),
-        "nats": (1.0, 3, "nats per token"),
-        "tokens": (1.0, 1, "tokens"),
-        "score": (1.0, 3, ""),
-    }[one.unit]
+    scale, digits, unit = SHOWN[one.unit]
     # Adding 0.0 turns the -0.0 of rounding into 0.0.
     shown = lambda value, sign="": f"{round(value * scale, digits) + 0.0:{sign}.{digits}f}"
     interval = "" if one.low is None or one.high is None else f" [{shown(one.low)}, {shown(one.high)}]"

@@ -1,0 +1,154 @@
+"""What is compared: the arms, the budget each may spend, and how their hyperparameters may be tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tunewright.document import Document
+from tunewright.errors import BadInput, nearest
+from tunewright.recipe import Recipe
+from tunewright.search.proposals import Sampler
+from tunewright.search.space import Choice, Range, axis, split
+
+Unit = Literal["tokens", "seconds", "flops"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named recipe: its keys as in a file, a `Recipe`, or the path of a file."""
+
+    name: str
+    recipe: Mapping[str, Any] | Recipe | Path | str
+
+    def resolved(self, changes: Sequence[str] = ()) -> Recipe:
+        """The recipe after `changes` of the form `key.key=value`. Raises `BadInput` for what is no recipe."""
+        if isinstance(self.recipe, str | Path):
+            return Recipe.read(self.recipe, changes)
+        if not isinstance(self.recipe, Recipe):
+            return Recipe.of(**Document(dict(self.recipe)).changed(changes).keys)
+        if not changes:
+            return self.recipe
+        keys = self.recipe.plain()
+        # A resolved recipe names its rows under `sources`; `train` in their place would stand beside them.
+        if any(change.startswith("data.train") for change in changes):
+            del keys["data"]["sources"]
+        return Recipe.of(**Document(keys).changed(changes).keys)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every trial may spend on training steps, at most; evaluation is not counted.
+
+    `tokens` (padding not counted) and `flops` fix the number of steps beforehand, so that the schedule ends with the
+    budget. For `seconds` each arm's pace is measured first, alone on the machine, and fixes the number of steps; a
+    trial that is slower than its arm's pace stops at the step that would pass the budget, and is reported as cut.
+    """
+
+    unit: Unit
+    amount: float
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise BadInput("no such budget", field="budget", found=self.unit, expected=", ".join(get_args(Unit)))
+        if not self.amount > 0 or self.amount == float("inf"):
+            raise BadInput("not a budget", field=self.unit, found=self.amount, expected="a number above 0")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How each arm's hyperparameters are chosen before it is judged: by equally many trials, never on judging rows.
+
+    `parameters` maps a recipe's key to (low, high) or a list of values; by default the learning rate from a tenth of
+    the arm's own to ten times it. `trials` counts settings tried in full, each with `seeds` seeds of their own. With
+    `halving` (a factor), successive halving spends the cost of `trials` full runs on more settings, most of them
+    cut short. The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
+    where `on` changes keys of the recipe (as `data.train=a.jsonl`), the evaluation rows of the recipe so changed: the
+    setting is tuned on one scenario and judged on another.
+    """
+
+    parameters: Mapping[str, Any] | None = None
+    trials: int = 8
+    sampler: Sampler = "tpe"
+    seeds: int = 1
+    halving: int | None = None
+    rows: int = 200
+    on: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("trials", 2), ("seeds", 1), ("rows", 1)):
+            if getattr(self, name) < least:
+                raise BadInput("too few", field=f"tune.{name}", found=getattr(self, name), expected=f"at least {least}")
+        if self.sampler not in get_args(Sampler):
+            expected = " or ".join(get_args(Sampler))
+            raise BadInput("no such sampler", field="tune.sampler", found=self.sampler, expected=expected)
+        if self.halving is not None and self.halving < 2:
+            raise BadInput("too small a factor", field="tune.halving", found=self.halving, expected="at least 2")
+        if self.halving and self.sampler == "grid":
+            raise BadInput("halving cuts a grid short", field="tune.halving", hint="Take sampler 'random' or 'tpe'.")
+
+    def space(self, recipe: Recipe) -> dict[str, Range | Choice]:
+        """The values to choose from, for one arm. Raises `BadInput` for a key the recipe does not have."""
+        if self.parameters is not None:
+            space = {key: axis(value, f"tune.{key}") for key, value in self.parameters.items()}
+        else:
+            rate = getattr(recipe.optimizer, "lr", None)
+            if rate is None:
+                hint = "Name what is to be tuned, as --tune-key optimizer.beta1=0.8..0.99."
+                raise recipe.fault(("optimizer",), "has no learning rate to tune", hint=hint)
+            space = {"optimizer.lr": Range(rate / 10, rate * 10)}
+        keys = recipe.plain()
+        for key in space:
+            if key in ("train.seed", "train.steps", "train.tokens", "train.epochs") or key.startswith(
+                ("data.", "evaluate")
+            ):
+                hint = "Tune what the budget, the seeds and the data leave free."
+                raise BadInput("is fixed by the comparison", field=f"tune.{key}", hint=hint)
+            _known(keys, key, recipe)
+        return space
+
+
+def _known(keys: Mapping[str, Any], key: str, recipe: Recipe) -> None:
+    """Refuses a key the resolved recipe, which holds every field, does not have."""
+    node: Any = keys
+    for step in key.split("."):
+        if not isinstance(node, Mapping) or step not in node:
+            known = list(node) if isinstance(node, Mapping) else []
+            hint = nearest(step, map(str, known)) or (f"Known: {', '.join(map(str, known))}." if known else None)
+            raise recipe.fault(tuple(key.split(".")), "unknown parameter", found=key, hint=hint)
+        node = node[step]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A value of the judged measure that ends the wait: time to result is the first evaluation that reaches it.
+
+    Trials measure every `every` steps (default twenty times a run), outside the budget's clock.
+    """
+
+    value: float
+    every: int | None = None
+
+
+def vary(recipe: Path | str | Mapping[str, Any] | Recipe, changes: Sequence[str]) -> list[Arm]:
+    """One arm per combination of the values in `changes`, each of the form `KEY=A,B,C`.
+
+    An arm's name is its values, with the last part of their keys where several keys vary. Raises `BadInput` for a
+    key or value the recipe cannot take.
+    """
+    axes = []
+    for change in changes:
+        key, equals, text = change.partition("=")
+        values = split(text) if equals else []
+        if not key or len(values) < 2 or not all(values):
+            raise BadInput("not values to vary", field="--vary", found=change, expected="KEY=A,B")
+        axes.append([(key.strip(), value) for value in values])
+    arms = []
+    for combination in product(*axes):
+        name = ", ".join(v if len(axes) == 1 else f"{k.split('.')[-1]}={v}" for k, v in combination)
+        arms.append(Arm(name, Arm(name, recipe).resolved([f"{key}={value}" for key, value in combination])))
+    return arms

@@ -1,0 +1,159 @@
+"""A piece of work of a comparison as plain data: what a worker is sent, and what it leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.data.files import hashed
+from tunewright.data.parts import parts
+from tunewright.evaluate.base import Scores
+from tunewright.output import sha256
+from tunewright.recipe import Recipe
+
+Kind = Literal["judge", "tune", "base", "pace", "count"]
+
+SILENT = {
+    "trackers": [], "rehearsal": False, "checkpoint_every": None, "keep_checkpoints": 2, "evaluate_every": None,
+    "evaluate_limit": 64, "threads": None,
+}  # fmt: skip
+"""Options of `train` that change no result, as every trial has them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    `judge` trains and measures on the judging rows, `tune` on `rows` training rows left out of training (None: on the
+    recipe's own evaluation rows), `base` measures the untuned model, `pace` times steps, `count` counts tokens. `limit`
+    is the budget as (unit, amount); `steps` fixes the length where a pace did; `share` shortens a run. `measure` is the
+    only measure of a tuning trial, and the one followed every `every` steps (0: not followed).
+    """
+
+    kind: Kind
+    recipe: Mapping[str, Any]
+    digests: Mapping[str, str]
+    limit: tuple[str, float] | None = None
+    steps: int | None = None
+    share: float = 1.0
+    rows: int | None = None
+    measure: str | None = None
+    every: int | None = 0
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that decides the result."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def plain(self) -> dict[str, Any]:
+        """The job as JSON can hold it."""
+        return asdict(self)
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Job:
+        """The job that `plain` wrote."""
+        limit = plain["limit"]
+        return Job(**{**plain, "limit": None if limit is None else (str(limit[0]), float(limit[1]))})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job found: scores by example, the judged measure along the way, and what it took.
+
+    `course` holds {"step", "tokens", "seconds", "value"}. `cut` says that the clock ended the run before its schedule
+    did. `failed` is the reason where the loss was not finite.
+    """
+
+    key: str
+    scores: tuple[Scores, ...] = ()
+    course: tuple[Mapping[str, float], ...] = ()
+    cost: Mapping[str, float | None] = None  # type: ignore[assignment]
+    cut: bool = False
+    failed: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The result as JSON can hold it."""
+        return {
+            "key": self.key,
+            "scores": [_plain(one) for one in self.scores],
+            "course": [dict(one) for one in self.course],
+            "cost": dict(self.cost or {}),
+            "cut": self.cut,
+            "failed": self.failed,
+        }
+
+    @staticmethod
+    def read(path: Path) -> Result | None:
+        """The result in a file, or None where there is no whole one."""
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        scores = tuple(_scores(one) for one in plain["scores"])
+        return Result(plain["key"], scores, tuple(plain["course"]), plain["cost"], plain["cut"], plain["failed"])
+
+
+def trial_recipe(recipe: Recipe, seed: int, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The resolved recipe of a trial: with its seed, tuned values, and none of what only a single run writes."""
+    keys = recipe.plain()
+    keys["train"] = {**keys["train"], **SILENT, "seed": seed}
+    for key, value in (values or {}).items():
+        *path, last = key.split(".")
+        node = keys
+        for step in path:
+            node = node[step]
+        node[last] = value
+    plain: dict[str, Any] = json.loads(json.dumps(keys))
+    return plain
+
+
+def digests(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every file the recipe reads rows or code from. Raises `BadInput` for one that cannot be read."""
+    found = dict(hashed(recipe, parts(recipe)).digests)
+    named = [
+        value for task in recipe.evaluate for value in (getattr(task, "data", None), getattr(task, "function", None))
+    ]
+    for name in [*named, *recipe.use]:
+        file = Path(str(name).rpartition(":")[0] if ".py:" in str(name) else str(name))
+        if name is not None and file.is_file():
+            found[str(file)] = sha256(file)
+    return dict(sorted(found.items()))
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    return {
+        "name": scores.name,
+        "metric": scores.metric,
+        "role": scores.role,
+        "unit": scores.unit,
+        "higher_is_better": scores.higher_is_better,
+        "values": scores.values.tolist(),
+        "weights": scores.weights.tolist(),
+        "ids": list(scores.ids),
+    }
+
+
+def _scores(plain: Mapping[str, Any]) -> Scores:
+    arrays: dict[str, NDArray[np.float64]] = {
+        name: np.asarray(plain[name], dtype=np.float64) for name in ("values", "weights")
+    }
+    return Scores(**{**plain, **arrays})
+
+
+def score_of(result: Result, measure: str) -> Scores | None:
+    """The scores of a measure, or None."""
+    return next((one for one in result.scores if one.name == measure), None)
+
+
+def same_rows(results: Sequence[Result], measure: str) -> bool:
+    """Whether all results judged the same examples."""
+    ids = [found.ids for result in results if (found := score_of(result, measure)) is not None]
+    return len(ids) == len(results) and all(one == ids[0] for one in ids)

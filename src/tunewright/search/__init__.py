@@ -1,0 +1,1 @@
+"""Choosing hyperparameters: the space, and proposals from it."""

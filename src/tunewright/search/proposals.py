@@ -1,0 +1,88 @@
+"""Which hyperparameters to try next, by optuna: at random, by a tree of Parzen estimators, or on a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from tunewright.errors import BadInput
+from tunewright.search.space import Choice, Space
+
+if TYPE_CHECKING:
+    import optuna
+
+Sampler = Literal["tpe", "random", "grid"]
+
+BATCH = 4
+"""Proposals made at once, whatever the number of processes, so that a search proposes the same wherever it runs."""
+
+
+class Proposals:
+    """Proposes `trials` settings of a space in batches and learns from their values; the same seed, the same proposals.
+
+    `tpe` is random for a third of the trials (at least two), then prefers what did well. `grid` takes evenly spaced
+    points, as many per key as keep the product within `trials`. A value of None says that the trial failed.
+    """
+
+    def __init__(self, space: Space, trials: int, sampler: Sampler = "tpe", seed: int = 0, higher: bool = True) -> None:
+        import optuna
+
+        if sampler not in get_args(Sampler):
+            raise BadInput("no such sampler", field="sampler", found=sampler, expected=" or ".join(get_args(Sampler)))
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.left, self.higher = dict(space), trials, higher
+        self._open: list[optuna.trial.Trial] = []
+        self._points = self._grid(trials) if sampler == "grid" else []
+        made: optuna.samplers.BaseSampler = (
+            optuna.samplers.TPESampler(n_startup_trials=max(2, trials // 3), seed=seed, constant_liar=True)
+            if sampler == "tpe"
+            else optuna.samplers.RandomSampler(seed=seed)
+        )
+        self._study = optuna.create_study(direction="maximize" if higher else "minimize", sampler=made)
+        for point in self._points:
+            self._study.enqueue_trial(point)
+        self.left = min(trials, len(self._points)) if self._points else trials
+
+    def ask(self) -> list[dict[str, Any]]:
+        """The next settings, up to `BATCH`; none when all trials are proposed. Each batch is told before the next."""
+        count = min(BATCH, self.left)
+        self.left -= count
+        self._open = [self._study.ask() for _ in range(count)]
+        return [self._drawn(trial) for trial in self._open]
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """The values of the settings last asked for, in their order."""
+        import optuna
+
+        for trial, value in zip(self._open, values, strict=True):
+            if value is None or not math.isfinite(value):
+                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                self._study.tell(trial, value)
+
+    def _drawn(self, trial: optuna.trial.Trial) -> dict[str, Any]:
+        drawn: dict[str, Any] = {}
+        for key, axis in self.space.items():
+            if isinstance(axis, Choice):
+                number = trial.suggest_categorical(key, list(range(len(axis.values))))
+                drawn[key] = axis.values[int(number)]
+            elif axis.whole:
+                drawn[key] = trial.suggest_int(key, int(axis.low), int(axis.high), log=axis.logarithmic)
+            else:
+                drawn[key] = trial.suggest_float(key, axis.low, axis.high, log=axis.logarithmic)
+        return drawn
+
+    def _grid(self, trials: int) -> list[dict[str, Any]]:
+        from itertools import product
+
+        fixed = math.prod(len(axis.values) for axis in self.space.values() if isinstance(axis, Choice))
+        ranges = sum(not isinstance(axis, Choice) for axis in self.space.values())
+        points = int((trials / fixed) ** (1 / ranges) + 1e-9) if ranges else 1
+        if fixed > trials or points < 1:
+            raise BadInput(
+                "the grid has more points than there are trials", field="trials", found=trials,
+                expected=f"at least {fixed}", hint="Raise trials, or search at random.",
+            )  # fmt: skip
+        axes = [list(range(len(a.values))) if isinstance(a, Choice) else a.grid(points) for a in self.space.values()]
+        return [dict(zip(self.space, values, strict=True)) for values in product(*axes)]

@@ -1,0 +1,111 @@
+"""The values a hyperparameter may take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.errors import BadInput
+
+WIDE = 10.0
+"""A range whose ends differ by this factor or more is searched on a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; whole ones where both ends are, on a logarithmic scale where the range is wide."""
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether equal factors, not equal distances, are equally likely."""
+        return self.low > 0 and self.high / self.low >= WIDE
+
+    def grid(self, points: int) -> list[float]:
+        """`points` values from end to end, evenly spaced on the range's scale; the middle one where there is one."""
+        shares = [0.5] if points == 1 else [k / (points - 1) for k in range(points)]
+        if self.logarithmic:
+            made = [math.exp(math.log(self.low) + s * math.log(self.high / self.low)) for s in shares]
+        else:
+            made = [self.low + s * (self.high - self.low) for s in shares]
+        return sorted({round(value) for value in made}) if self.whole else made
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, in no order."""
+
+    values: tuple[Any, ...]
+
+    def grid(self, points: int) -> list[Any]:
+        """Every value, however many points are asked for."""
+        return list(self.values)
+
+
+Space = Mapping[str, Range | Choice]
+"""A recipe's key (dotted) -> the values it may take."""
+
+
+def axis(value: Any, field: str) -> Range | Choice:
+    """A range from (low, high) or 'LOW..HIGH', a choice from a list or 'A,B,C'. Raises `BadInput` for anything else."""
+    if isinstance(value, Range | Choice):
+        return value
+    if isinstance(value, str) and ".." in value:
+        value = tuple(_number(end, field, value) for end in value.split("..", 1))
+    elif isinstance(value, str):
+        value = [_plain(item) for item in split(value)]
+    if isinstance(value, tuple) and len(value) == 2 and all(_is_number(end) for end in value):
+        if not value[0] < value[1] or not all(math.isfinite(end) for end in value):
+            raise BadInput("an empty range", field=field, found=f"{value[0]}..{value[1]}", expected="LOW below HIGH")
+        return Range(*value)
+    if isinstance(value, list) and len(value) > 1:
+        return Choice(tuple(value))
+    raise BadInput("not values to choose from", field=field, found=value, expected="LOW..HIGH, or A,B,C")
+
+
+def split(text: str) -> list[str]:
+    """A list written with commas; those inside brackets, braces or quotes do not divide."""
+    parts, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "[{(") - (sign in "]})")
+        if sign == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _plain(text: str) -> Any:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _number(text: str, field: str, whole: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            raise BadInput(
+                "not a range of numbers", field=field, found=whole, expected="LOW..HIGH, as 1e-5..1e-2"
+            ) from None
