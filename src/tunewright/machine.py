@@ -65,8 +65,21 @@ def matmul_flops(dtype: Any, size: int = 1024, seconds: float = 0.3) -> float:
     return 2.0 * size**3 / best
 
 
+def prepared_data() -> dict[str, Any]:
+    """Where prepared data is kept, how many data sets, their size and the size they may take in bytes."""
+    from tunewright.data import cache, pruning
+
+    kept = pruning.entries(cache.root())
+    return {
+        "folder": str(cache.root()),
+        "data_sets": len(kept),
+        "bytes": sum(entry.size for entry in kept),
+        "limit_bytes": pruning.limit(),
+    }
+
+
 def report() -> dict[str, dict[str, Any]]:
-    """Machine, versions, what a run here would use, and which optional packages are there."""
+    """Machine, versions, what a run here would use, the prepared data kept here, and which optional packages are there."""
     from importlib.util import find_spec
 
     from tunewright.costs import micro_batch_tokens
@@ -84,5 +97,6 @@ def report() -> dict[str, dict[str, Any]]:
             "precision": resolve_precision("auto"),
             "micro_batch_tokens": micro_batch_tokens(world.device),
         },
+        "prepared data": prepared_data(),
         "optional packages": {name: "installed" if find_spec(name) else "not installed" for name in extras},
     }

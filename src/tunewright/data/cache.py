@@ -12,18 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunewright.data import pruning
 from tunewright.data.records import Record, Turn
 from tunewright.errors import BadInput
 
 VARIABLE = "TUNEWRIGHT_CACHE"
 
 # Code that shows or draws from prepared data leaves it as it is.
-_WITHOUT_EFFECT = {"batches.py", "cautions.py", "check.py", "preview.py", "progress.py"}
+_WITHOUT_EFFECT = {"batches.py", "cautions.py", "check.py", "preview.py", "progress.py", "pruning.py"}
 
 
 def home() -> Path:
     """Where prepared data is kept: `$TUNEWRIGHT_CACHE`, else `~/.cache/tunewright`."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "tunewright")
+
+
+def root() -> Path:
+    """The folder whose folders hold one prepared data set each."""
+    return home() / "data"
 
 
 def key(parts: Any) -> str:
@@ -40,7 +46,8 @@ def key(parts: Any) -> str:
 def kept(name: str, make: Callable[[Path], None], root: Path) -> Iterator[Path]:
     """The folder `name` below `root`, made by `make` when it is not there; other processes wait for it meanwhile.
 
-    The folder appears whole or not at all. Raises `BadInput` when it cannot be written.
+    The folder appears whole or not at all, and stays while this process runs; what was not used for the longest time
+    is removed when the whole grows beyond its limit. Raises `BadInput` when it cannot be written.
     """
     from filelock import FileLock
 
@@ -48,8 +55,12 @@ def kept(name: str, make: Callable[[Path], None], root: Path) -> Iterator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(str(root / f"{name}.lock")):
-            if not folder.is_dir():
+            is_new = not folder.is_dir()
+            if is_new:
                 _made_aside(folder, make)
+            pruning.hold(folder)
+        if is_new:
+            pruning.prune(root)
     except OSError as error:
         raise _unwritable(error, root) from None
     yield folder

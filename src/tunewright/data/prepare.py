@@ -80,7 +80,7 @@ def prepare(
         with progress("Preparing data", found.rows) as told:
             _Work(listed, made_by, limit, Columns(recipe.columns), folder, told).run()
 
-    root = (cache_dir or cache.home()) / "data"
+    root = cache_dir / "data" if cache_dir else cache.root()
     with cache.kept(name, make, root) if recipe.data.cache else cache.passing(make) as folder:
         train, held = Table.load(folder / "train"), Table.load(folder / "eval")
         with (folder / "eval.jsonl").open(encoding="utf-8") as stream:

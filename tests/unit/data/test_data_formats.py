@@ -167,7 +167,12 @@ def test_tool_calls(turn, read):
         {"role": "assistant", "content": "a"},
     ]
     _, (record,) = read({"messages": said, "tools": tools})
-    assert record.turns == (ASKED, Turn("assistant", "", calls=(CALL,)), Turn("tool", "r", name="f", answers="c1"), SAID)
+    assert record.turns == (
+        ASKED,
+        Turn("assistant", "", calls=(CALL,)),
+        Turn("tool", "r", name="f", answers="c1"),
+        SAID,
+    )
     assert record.tools == ({"type": "function", "function": {"name": "f", "parameters": {}}},)
 
 

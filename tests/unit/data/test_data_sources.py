@@ -140,7 +140,9 @@ def test_name_that_the_hub_does_not_know(monkeypatch):
 
     monkeypatch.setattr(network, "_reachable", lambda endpoint: True)
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(BadInput, match=r"no such file, and no data set of the hub.*does not exist on the Hub; found 'owner/set'"):
+    with pytest.raises(
+        BadInput, match=r"no such file, and no data set of the hub.*does not exist on the Hub; found 'owner/set'"
+    ):
         read("owner/set")
 
 
