@@ -15,6 +15,7 @@ from tunewright.comparison.arms import Arm, Budget, Target, Tuning
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, Result, digests, same_rows, score_of, trial_recipe
 from tunewright.comparison.outcome import FEWEST_SEEDS, ArmOutcome, Comparison, Times, Tuned
+from tunewright.comparison.page import write
 from tunewright.comparison.rows import check_apart
 from tunewright.comparison.tuning import tune as search
 from tunewright.comparison.tuning import tuning_seeds
@@ -79,6 +80,7 @@ def compare(
         by_arm = [results[index :: len(sides)] for index in range(len(sides))]
         found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, chosen, target, crew.done)
     output.write(folder / RESULT, output.as_json(plain(found)))
+    write(folder / PAGE, found)
     return found
 
 

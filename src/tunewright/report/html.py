@@ -57,7 +57,7 @@ def write(folder: Path, evidence: Evidence, metrics_path: Path, recipe_yaml_text
 
 def render(evidence: Evidence, metrics_path: Path, recipe_yaml_text: str) -> str:
     """The report as HTML; all text of the user's is escaped."""
-    page = _environment().get_template("report.html")
+    page = environment().get_template("report.html")
     return page.render(
         evidence=evidence,
         groups=_groups(evidence),
@@ -80,17 +80,18 @@ class Fold(NamedTuple):
     whole: str
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of this folder, with their filters; all text of the user's is escaped."""
+    made = Environment(
         loader=PackageLoader("tunewright", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(visible=_visible, fold=_fold, minus=_minus, headline=_headline)
-    environment.globals.update(compare=_compare)
-    return environment
+    made.filters.update(visible=_visible, fold=_fold, minus=_minus, headline=_headline)
+    made.globals.update(compare=_compare)
+    return made
 
 
 def _groups(evidence: Evidence) -> list[tuple[str, list[Measure]]]:
