@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tunewright.api import evaluate as evaluate
     from tunewright.api import load as load
     from tunewright.api import tune as tune
+    from tunewright.comparison import compare as compare
 
 # Threads that wait for each other asleep: with other work on the machine, waiting awake slows small operations many
 # times, and alone it gains nothing. Read when torch is first imported.
@@ -20,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 __version__ = "0.1.0"
 
 _FROM_API = ("tune", "load", "evaluate")
+_FROM_COMPARISON = ("compare", "Arm", "Budget", "Tuning", "Target")
 _ROOMS = ("adapters", "objectives", "optimize", "nanoworld")
 
 
@@ -27,10 +29,12 @@ def __getattr__(name: str) -> Any:
     # Torch is imported when a name is first used, so that `tunewright --help` answers at once.
     if name in _FROM_API:
         return getattr(import_module("tunewright.api"), name)
+    if name in _FROM_COMPARISON:
+        return getattr(import_module("tunewright.comparison"), name)
     if name in _ROOMS:
         return import_module(f"tunewright.{name}")
     raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(["__version__", *_FROM_API, *_ROOMS])
+    return sorted(["__version__", *_FROM_API, *_FROM_COMPARISON, *_ROOMS])

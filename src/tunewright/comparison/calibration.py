@@ -124,7 +124,10 @@ def told(found: Sequence[Calibration]) -> str:
         for c in found
     ]
     for c in found:
-        lines += ["", f"{c.measure}: planted difference in sd of a run, found in {c.draws} comparisons of {c.seeds} seeds"]
+        lines += [
+            "",
+            f"{c.measure}: planted difference in sd of a run, found in {c.draws} comparisons of {c.seeds} seeds",
+        ]
         lines += ["", "| planted | found | expected |", "|---:|---:|---:|"]
         lines += [f"| {row['shift']:.1f} | {row['found']:.1%} | {row['expected']:.1%} |" for row in c.curve]
     return "\n".join(lines)

@@ -204,6 +204,12 @@ class Comparison:
 
         return verdict(self)
 
+    def plain(self) -> dict[str, Any]:
+        """The comparison as `comparison.json` holds it."""
+        from tunewright.comparison.verdict import plain
+
+        return plain(self)
+
 
 TIE = 1e-9
 """Means of an example that differ by no more than this are equal."""

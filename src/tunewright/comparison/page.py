@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from markupsafe import Markup
 
@@ -15,7 +16,8 @@ from tunewright.report.charts import Line, forest, line_chart
 from tunewright.report.evidence import Measure
 from tunewright.report.html import environment
 
-STYLES = ("main", "second", "third", "fourth")
+Style = Literal["main", "second", "third", "fourth"]
+STYLES: tuple[Style, ...] = get_args(Style)
 
 COSTS = (("Training time", "seconds"), ("Peak memory", "peak_memory_bytes"))
 """Title and name of the costs that quality is drawn against."""
@@ -101,5 +103,5 @@ def _by_seed(comparison: Comparison, arm: ArmOutcome) -> Sequence[tuple[float, f
     return [(float(s), float(v)) for s, v in zip(comparison.seeds, arm.scores[comparison.measure], strict=True)]
 
 
-def _style(index: int) -> str:
+def _style(index: int) -> Style:
     return STYLES[index % len(STYLES)]

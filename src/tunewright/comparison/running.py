@@ -39,7 +39,7 @@ def silent(text: str) -> None:
 
 def compare(
     arms: Sequence[Arm],
-    folder: Path,
+    folder: str | Path,
     *,
     seeds: int = 5,
     budget: Budget | None = None,
@@ -61,7 +61,7 @@ def compare(
     Everything is kept in `folder`; calling again, also after an interruption or with more seeds, does only what is
     not there. Raises `BadInput` for arms that cannot be compared fairly, saying what to change.
     """
-    sides = _sides(arms, seeds)
+    folder, sides = Path(folder), _sides(arms, seeds)
     judged = _judged(sides, measure)
     _claim(folder, overwrite)
     with Crew(folder / TRIALS, 1 if budget and budget.unit == "seconds" and jobs is None else jobs, ray, say) as crew:

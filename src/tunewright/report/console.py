@@ -40,6 +40,45 @@ def show_measures(verdict: str, measures: Sequence[Any], console: Console | None
     (console or Console()).print(Text(verdict, style="bold"), _table(found))
 
 
+def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
+    """Prints a comparison (as its JSON holds it): verdict, a table of the arms per measure, warnings, where files are."""
+    out = console or Console()
+    out.print(Text(), Text(found["verdict"], style="bold"), Text(), sep="\n")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("arm", overflow="fold", min_width=8)
+    for name in ("mean [95% interval]", "difference", "p, corrected", "won, tied, lost", "time", "memory"):
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    table.add_column("finding")
+    described = found["measures"][found["measure"]]
+    for row in found["arms"]:
+        level = Measure(
+            name=found["measure"], kind=described["role"], metric=described["metric"], before=row["mean"],
+            after=row["mean"], delta=row["delta"], low=row["delta_low"], high=row["delta_high"],
+            n=described["examples"], higher_is_better=described["higher_is_better"], unit=described["unit"],
+            finding=row["finding"] or "reference",
+        )  # fmt: skip
+        ends = ", ".join(figures.level(level, row[end]) for end in ("low", "high"))
+        judged = row["delta"] is not None
+        table.add_row(
+            Text(row["name"]),
+            Text(f"{figures.level(level, row['mean'])} [{ends}]"),
+            Text(
+                f"{figures.change(level, row['delta'])} {figures.interval(level)}" if judged else "",
+                style=COLOURS[level.tone],
+            ),
+            f"{row['p_corrected']:.2g}" if judged else "",
+            f"{row['wins']}, {row['ties']}, {row['losses']}" if judged else "",
+            figures.duration(row["cost"]["seconds"]),
+            figures.memory(row["cost"]["peak_memory_bytes"]),
+            Text(level.finding, style=COLOURS[level.tone]),
+        )
+    out.print(table)
+    for warning in found["warnings"]:
+        out.print(Text(f"warning: {warning}", style="yellow"))
+    for name, file in (("report", "comparison.html"), ("numbers", "comparison.json")):
+        out.print(Text(f"{name:<9} {folder / file}", overflow="fold"))
+
+
 def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Prints a line per method: kind, name, what it does, paper."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
@@ -50,6 +89,24 @@ def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None
     for method in described:
         paper = method["paper"]
         table.add_row(method["kind"], method["name"], Text(method["summary"]), Text(_cited(paper) if paper else ""))
+    (console or Console()).print(table)
+
+
+VERDICTS = {"holds": "green", "does not hold": "red", "undecided": "yellow", None: "dim"}
+
+
+def show_claims(listed: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Prints a line per claim: name, sentence, verdict, and the effect that decides with its interval."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column("claim", overflow="fold", style="bold")
+    table.add_column("sentence", overflow="fold", ratio=1)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("effect [95% interval]", overflow="fold")
+    for claim in listed:
+        verdict = Text(claim["verdict"] or "not judged", style=VERDICTS[claim["verdict"]])
+        found = claim["effect"] is not None
+        effect = "{effect:.3g} [{low:.3g}, {high:.3g}] {unit}".format(**claim) if found else ""
+        table.add_row(claim["name"], Text(claim["sentence"]), verdict, Text(effect))
     (console or Console()).print(table)
 
 
