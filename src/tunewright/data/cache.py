@@ -108,11 +108,16 @@ def unpacked(line: str) -> Record:
     plain = json.loads(line)
     rejected = plain["rejected"]
     return Record(**plain | {
-        "turns": tuple(Turn(*turn) for turn in plain["turns"]),
-        "rejected": None if rejected is None else tuple(Turn(*turn) for turn in rejected),
+        "turns": tuple(_turn(turn) for turn in plain["turns"]),
+        "rejected": None if rejected is None else tuple(_turn(turn) for turn in rejected),
         "tools": tuple(plain["tools"]),
     })  # fmt: skip
 
 
 def _plain(turn: Turn) -> list[Any]:
     return [getattr(turn, name) for name in Turn.__slots__]
+
+
+def _turn(plain: list[Any]) -> Turn:
+    values = dict(zip(Turn.__slots__, plain, strict=True))
+    return Turn(**values | {"calls": tuple(values["calls"])})

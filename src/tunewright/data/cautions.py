@@ -67,6 +67,11 @@ def _templates(made_by: Sequence[Renderer]) -> list[str]:
     if renderer.drops_opening:
         opening = "".join(renderer.encoder.name(index) for index in renderer.encoder.prefix)
         found.append(f"the chat template does not begin with {opening}, which the tokenizer puts before other texts")
+    if renderer.opens_otherwise:
+        found.append(
+            f"the chat template opens a generated answer with {renderer.opens_otherwise!r}, which it does not write in a"
+            " conversation without it; write the rows so that answers begin so, or name another template"
+        )
     tokens = [renderer.encoder.name(index) for index in renderer.stops]
     if len(tokens) > 1:
         found.append(

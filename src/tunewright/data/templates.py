@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from tunewright.data.chat import DEFAULT, Chat, Span
+from tunewright.data.chat import DEFAULT, Chat, Span, shared_length
 from tunewright.data.encoding import Encoder, Offsets
 from tunewright.data.records import Record, Turn
 from tunewright.errors import BadInput
@@ -138,12 +138,21 @@ class Renderer:
         return bool(self._sample) and self.encoder.ids([self._sample])[0][: len(prefix)] != prefix
 
     @cached_property
+    def opens_otherwise(self) -> str:
+        """What the tokenizer's own template puts before a generated answer, but not before one in a conversation."""
+        try:
+            asked = self._chat.asked(_SAMPLE) if self._sample else ""
+        except BadInput:
+            return ""
+        return "" if self._sample.startswith(asked) else asked[shared_length(asked, self._sample) :]
+
+    @cached_property
     def _sample(self) -> str:
         """A short conversation by the tokenizer's own template; empty when that is not in use."""
         if self._chat.is_default or self.reading.template == "none":
             return ""
         try:
-            return self._chat.whole(Record((Turn("user", "Q"), Turn("assistant", "A")), "chat"))[0]
+            return self._chat.whole(_SAMPLE)[0]
         except BadInput:
             return ""
 
@@ -213,8 +222,13 @@ class Renderer:
         text, marked = self._chat.whole(record)
         outside, weights = self._turn_weights(record)
         speaking = [index for index, turn in enumerate(record.turns) if turn.role == "assistant"]
-        spans: dict[int, Span] = dict(zip(speaking, marked, strict=True)) if len(marked) == len(speaking) else {}
-        found = []
+        own = _by_turn(marked, len(speaking))
+        spans: dict[int, Span] = dict(zip(speaking, own, strict=True)) if own else {}
+        found: list[tuple[Span, float]] = []
+        if marked and not own and len(alike := {weights[index] for index in speaking}) == 1:
+            # Which mark belongs to which turn does not show, and does not matter.
+            found = [(span, weight) for span in marked for weight in alike - {outside}]
+            weights = [outside if index in speaking else weight for index, weight in enumerate(weights)]
         for index, weight in enumerate(weights):
             if weight == outside:
                 continue
@@ -250,12 +264,26 @@ class Renderer:
         return rendered
 
 
+_SAMPLE = Record((Turn("user", "Q"), Turn("assistant", "A")), "chat")
+
+
 def _as_chat(record: Record) -> Record:
     """A record for a chat template: the blank that joins a class to its prompt is not part of the turn."""
     if not isinstance(record.label, str):
         return record
     last = record.turns[-1]
     return replace(record, turns=(*record.turns[:-1], replace(last, content=last.content.lstrip())))
+
+
+def _by_turn(marked: list[Span], turns: int) -> list[Span] | None:
+    """One marked span per turn, where marks that touch belong together; None when they cannot be told apart."""
+    joined: list[Span] = []
+    for start, end in marked:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return next((spans for spans in (marked, joined) if len(spans) == turns), None)
 
 
 def _spread(

@@ -10,6 +10,7 @@ from data_samples import BROKEN, BROKEN_MARKED, MARKED, OPENED, STRICT, UNMARKED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunewright.data.cache import packed, unpacked
 from tunewright.data.chat import DEFAULT
 from tunewright.data.records import Record, Turn
 from tunewright.data.templates import Renderer
@@ -214,6 +215,63 @@ def test_the_default_template(tokenizer):
         'Assistant:\n<think>\nt\n</think>\na<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call></s>'
     )
     assert renderer.text(using).startswith('Tools:\n{"type": "function"')
+
+
+def test_a_tool_turn_keeps_its_name_and_the_call_it_answers(templated):
+    told = (
+        "{% for m in messages %}[{{ m.role }}{% if m.name %} {{ m.name }}{% endif %}"
+        "{% if m.tool_call_id %} for {{ m.tool_call_id }}{% endif %}] {{ m.content }}{% endfor %}"
+    )
+    tool = Turn("tool", "42", name="search", answers="call 1")
+    record = Record((Turn("user", "q"), tool, Turn("assistant", "a")), "chat")
+    renderer = Renderer(templated(told), Reading(train_on="all"))
+    assert renderer.text(record) == "[user] q[tool search for call 1] 42[assistant] a"
+    assert unpacked(packed(record)) == record
+
+
+PARTS = (
+    "{% for m in messages %}[{{ m.role }}] {% for p in m.content %}{{ p.text }}{% endfor %}{{ eos_token }}{% endfor %}"
+)
+SILENT = "{% for m in messages %}[{{ m.role }}]{% endfor %}"
+
+
+def test_a_template_that_reads_parts_is_given_parts(templated):
+    assert Renderer(templated(PARTS), Reading(train_on="all")).text(SINGLE) == (
+        "[user] What is it?</s>[assistant] It is four.</s>"
+    )
+
+
+def test_a_template_that_leaves_out_what_is_said_is_refused(templated):
+    with pytest.raises(BadInput, match="the chat template leaves out what is said"):
+        Renderer(templated(SILENT), Reading(train_on="all")).render(SINGLE)
+
+
+THINKS_WHEN_ASKED = UNMARKED.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+
+
+def test_a_template_that_opens_generated_answers_otherwise_is_told(templated):
+    renderer = Renderer(templated(THINKS_WHEN_ASKED), Reading())
+    assert renderer.opens_otherwise == "<think>"
+    assert weighed(renderer.render(SINGLE), renderer.encoder.tokenizer) == [("It is four.<|im_end|>", 1.0)]
+    assert Renderer(templated(UNMARKED), Reading()).opens_otherwise == ""
+
+
+SPLIT_MARKS = MARKED.replace("{{ m.content }}<|im_end|>{% endgeneration %}", (
+    "{{ m.content }}{% endgeneration %}{% generation %}<|im_end|>{% endgeneration %}"
+))  # fmt: skip
+TWO_MARKS = SPLIT_MARKS.replace("{% endgeneration %}{% generation %}", "{% endgeneration %}!{% generation %}")
+
+
+def test_marks_that_touch_belong_to_one_turn(templated):
+    renderer = Renderer(templated(SPLIT_MARKS), Reading(train_on="last_turn"))
+    assert weighed(renderer.render(TALK), renderer.encoder.tokenizer) == [("It is four.<|im_end|>", 1.0)]
+
+
+def test_marks_that_cannot_be_told_apart_serve_where_all_turns_weigh_the_same(templated):
+    renderer = Renderer(templated(TWO_MARKS), Reading(train_on="all_turns"))
+    assert weighed(renderer.render(TALK), renderer.encoder.tokenizer) == [
+        (text, 1.0) for text in ("How can I help?", "<|im_end|>", "It is four.", "<|im_end|>")
+    ]
 
 
 def test_the_default_template_has_the_prefix_property(tokenizer):
