@@ -27,6 +27,7 @@ ROOMS: dict[str, str] = {
     "optimizer": "tunewright.optimize.optimizers",
     "schedule": "tunewright.optimize.schedules",
     "task": "tunewright.evaluate.tasks",
+    "claim": "tunewright.claims",
 }
 """Kind of method -> the folder (as a package) whose files hold the methods of that kind."""
 

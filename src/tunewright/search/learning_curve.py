@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ class LearningCurve:
     highest: float = 100.0
     anchor: float = 1.0
 
-    def trace(self, sizes: Sequence[float], scores: Sequence[float]) -> list[Level]:
+    def trace(self, sizes: ArrayLike, scores: ArrayLike) -> list[Level]:
         """A level for every portion from the third on. `sizes` rise, `scores` are where up is better.
 
         Raises `ValueError` for fewer than three portions or sizes that do not rise.

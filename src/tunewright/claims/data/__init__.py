@@ -1,0 +1,1 @@
+"""Claims about data and how it is read."""

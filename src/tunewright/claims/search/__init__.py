@@ -1,0 +1,1 @@
+"""Claims about choosing hyperparameters and forecasting results."""

@@ -1,0 +1,66 @@
+"""Weights as codes of a small table with one scale per block (arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+BLOCK = 64
+
+_OFFSET = 0.9677083
+
+
+def nf4() -> Tensor:
+    """The 16 values of 4-bit NormalFloat, float32 in [-1, 1] and rising: quantiles of N(0, 1) with an exact zero.
+
+    Positive ones are Phi^-1 of 9 points from 0.9677083 to 0.5 without the last, negative ones -Phi^-1 of 8 such points
+    without the last, all divided by the largest.
+    """
+    quantiles = lambda n: torch.from_numpy(norm.ppf(torch.linspace(_OFFSET, 0.5, n, dtype=torch.float64)[:-1].numpy()))
+    values = torch.cat([quantiles(9), -quantiles(8), torch.zeros(1, dtype=torch.float64)]).sort().values
+    return (values / values.max()).float()
+
+
+def fp4() -> Tensor:
+    """The 15 different values of 4-bit floating point with two exponent bits and one of mantissa, over the largest."""
+    positive = torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    return torch.cat([-positive.flip(0), torch.zeros(1), positive]) / 6.0
+
+
+def uniform4() -> Tensor:
+    """The 15 evenly spaced values k / 7, k = -7 to 7, of symmetric 4-bit integers."""
+    return torch.arange(-7, 8) / 7.0
+
+
+class Blocks(NamedTuple):
+    """`codes` uint8 [n], the place in the table of each weight; `scales` float32 [ceil(n / block)]; the tensor's shape."""
+
+    codes: Tensor
+    scales: Tensor
+    shape: torch.Size
+    block: int
+
+
+def quantize(weight: Tensor, table: Tensor, block: int = BLOCK) -> Blocks:
+    """The nearest table value of weight / absmax in every block of `block` weights, row by row.
+
+    The last block may be shorter; a block of zeros has scale 0. Raises `ValueError` for weights that are not finite.
+    """
+    flat = weight.detach().float().reshape(-1)
+    if not torch.isfinite(flat).all():
+        raise ValueError("weights that are not finite cannot be quantised")
+    padded = torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
+    scales = padded.abs().amax(1)
+    unit = padded / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    middle = (table[1:] + table[:-1]) / 2
+    codes = torch.bucketize(unit.reshape(-1)[: len(flat)].contiguous(), middle.to(unit.device))
+    return Blocks(codes.to(torch.uint8), scales, weight.shape, block)
+
+
+def dequantize(blocks: Blocks, table: Tensor) -> Tensor:
+    """table[code] * scale of the block, float32 in the tensor's shape."""
+    scales = blocks.scales.repeat_interleave(blocks.block)[: len(blocks.codes)]
+    return (table.to(scales.device)[blocks.codes.long()] * scales).view(blocks.shape)
