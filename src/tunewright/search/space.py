@@ -37,7 +37,8 @@ class Range:
             made = [math.exp(math.log(self.low) + s * math.log(self.high / self.low)) for s in shares]
         else:
             made = [self.low + s * (self.high - self.low) for s in shares]
-        return sorted({round(value) for value in made}) if self.whole else made
+        kept = [min(max(value, self.low), self.high) for value in made]
+        return sorted({round(value) for value in kept}) if self.whole else kept
 
 
 @dataclass(frozen=True)

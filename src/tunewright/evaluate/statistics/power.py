@@ -34,7 +34,8 @@ def power_by_t(delta: float, sd: float, seeds: int, level: float = 0.05) -> floa
     critical value on either side.
     """
     c, shift = stats.t.ppf(1 - level / 2, seeds - 1), abs(delta) * math.sqrt(seeds) / sd
-    return float(stats.nct.sf(c, seeds - 1, shift) + stats.nct.cdf(-c, seeds - 1, shift))
+    # The far side, mirrored: scipy's distribution function there is NaN for some shifts.
+    return float(stats.nct.sf(c, seeds - 1, shift) + stats.nct.sf(c, seeds - 1, -shift))
 
 
 def detectable_by_t(sd: float, seeds: int, power: float = 0.8, level: float = 0.05) -> float:
