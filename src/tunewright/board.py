@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,10 @@ from tunewright.claims.base import Claim, Judgement, Verdict, judge, overall
 from tunewright.errors import BadInput, nearest
 from tunewright.evaluate.base import Subject
 from tunewright.recipe import Recipe
+from tunewright.train.hooks import Hook
+
+if TYPE_CHECKING:
+    from tunewright.train.loop import Loop, Step
 
 RESULTS = Path(claims.__file__).parent / "results"
 """Where verdicts are kept: they ship with the package."""
@@ -50,6 +54,16 @@ class Result(BaseModel):
     versions: dict[str, str]
 
 
+class _Losses(Hook):
+    """Keeps the loss of every step."""
+
+    def __init__(self, kept: list[float]) -> None:
+        self.kept = kept
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        self.kept.append(step.loss)
+
+
 class Ready:
     """A recipe's model and data, as a claim trains and measures them."""
 
@@ -60,6 +74,8 @@ class Ready:
         self.loop = build_loop(self.assembly, Path(), record=False)
         self.policy, self.tokenizer = self.assembly.policy, self.assembly.loaded.tokenizer
         self.attached, self.rows = self.assembly.attached, self.assembly.subject().rows
+        self.losses: list[float] = []
+        self.loop.hooks.append(_Losses(self.losses))
         self._spent = spent
 
     def advance(self, steps: int | None = None) -> None:

@@ -90,12 +90,16 @@ def overall(judgements: Sequence[Judgement]) -> Verdict:
 
 
 class Trial(Protocol):
-    """A model with an adapter and data, ready to train and to be measured at any step."""
+    """A model with an adapter and data, ready to train and to be measured at any step.
+
+    `losses` holds the training loss of every step taken.
+    """
 
     policy: Any
     tokenizer: Any
     attached: Any
     rows: Any
+    losses: list[float]
 
     def advance(self, steps: int | None = None) -> None:
         """Trains `steps` further steps, or to the end."""
