@@ -155,18 +155,20 @@ class Task(Method):
     generates: ClassVar[bool] = False
     like_training: ClassVar[bool] = True
 
-    data: str | None = option(None, "Rows of its own; default those of data.eval.", changes="output", to=None)
+    data: str | None = option(
+        None, "Rows of its own; default those of data.eval.", changes="output", to="classes.jsonl"
+    )
     format: str | None = option(
         None, "Format of the own rows, when it is not recognised.", changes="output", to="text",
-        given={"evaluate.data": "test.jsonl"},
+        given={"evaluate.data": "both.jsonl"},
     )  # fmt: skip
     fields: dict[str, str] = option(
-        {}, "Our field name -> the name in the own rows.", changes="output", to=None,
-        given={"evaluate.data": "test.jsonl"},
+        {}, "Our field name -> the name in the own rows.", changes="output",
+        to={"prompt": "completion", "completion": "prompt"}, given={"evaluate.data": "both.jsonl"},
     )  # fmt: skip
     labels: dict[str, str] = option(
-        {}, "Class value in the own rows -> the words the model is to answer.", changes="output", to=None,
-        given={"evaluate.data": "test.jsonl"},
+        {}, "Class value in the own rows -> the words the model is to answer.", changes="output",
+        to={"yes": "it is", "no": "it is not"}, given={"evaluate.data": "classes.jsonl"},
     )  # fmt: skip
     limit: int | None = option(None, "Measure on at most this many rows, evenly spaced.", changes="output", to=2, ge=1)
 

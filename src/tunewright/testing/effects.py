@@ -8,17 +8,19 @@ must differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tunewright import catalog
-from tunewright.catalog import Effect, Method
+from tunewright.catalog import AnyMethod, Effect, Method
 from tunewright.errors import Fault
+from tunewright.evaluate.base import Task
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Parts, Steps, tiny_loop, usual_parts
+from tunewright.testing.tasks import observe_task
 
 Observed = Mapping[str, Any]
 """Observable -> what a run showed of it; two values are the same when they are equal."""
@@ -73,6 +75,7 @@ OBSERVERS: dict[str, Observe] = {
     "objective": observe_loop,
     "optimizer": observe_loop,
     "schedule": observe_loop,
+    "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }
 """Kind of method -> how a run with it is observed; a kind without a line here is observed by its own tests."""
 
@@ -85,13 +88,19 @@ def assert_method_field_has_effect(field: OneField, observe: Observe | None = No
     assert effect is not None, f"{field.label} declares no effect: make it with `option`"
     assert effect.second is not None, f"{field.label} has no second value, so it needs a test of its own"
     parts: dict[str, Any] = usual_parts()
-    parts[method.kind] = _changed(method(), _given(effect, method.kind))
+    parts[method.kind] = _changed(usual(method, _given(effect, method.kind)), _given(effect, method.kind))
     for kind in set(parts) - {method.kind}:
         parts[kind] = _changed(parts[kind], _given(effect, kind))
     second = {**parts, method.kind: _changed(parts[method.kind], {field.name: effect.second})}
     assert second[method.kind] != parts[method.kind], f"{field.label}: the second value is the first"
     look = observe or OBSERVERS[method.kind]
     assert_differs(field.label, effect, *_twice(look, parts), look(second))
+
+
+def usual(method: type[AnyMethod], given: Mapping[str, Any] | None = None) -> AnyMethod:
+    """The method with its defaults; what it requires has the value `given`, or the second value it declares."""
+    needed = {field.name: field.to.second for field in fields_of(method) if field.info.is_required() and field.to}
+    return method(**{**needed, **(given or {})})
 
 
 def assert_differs(label: str, effect: Effect, one: Observed, again: Observed, other: Observed) -> None:
@@ -116,7 +125,8 @@ def _twice(look: Observe, parts: Parts) -> tuple[Observed, Observed]:
 
 
 def _given(effect: Effect, kind: str) -> dict[str, Any]:
-    return {k.removeprefix(f"{kind}."): v for k, v in effect.given.items() if k.startswith(f"{kind}.")}
+    key = {"task": "evaluate"}.get(kind, kind)
+    return {k.removeprefix(f"{key}."): v for k, v in effect.given.items() if k.startswith(f"{key}.")}
 
 
 def _changed(method: Method, values: Mapping[str, Any]) -> Method:

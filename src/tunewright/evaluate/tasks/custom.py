@@ -29,7 +29,12 @@ class Custom(Generated):
     unit: ClassVar[Unit] = "score"
 
     function: str = option(
-        ..., "The scoring function, FILE.py:NAME.", changes="output", to=None, pattern=r"^.+\.py:[A-Za-z_]\w*$"
+        ...,
+        "The scoring function, FILE.py:NAME.",
+        changes="output",
+        to="judge.py:vowels",
+        given={"evaluate.function": "judge.py:length"},
+        pattern=r"^.+\.py:[A-Za-z_]\w*$",
     )
     higher_is_better: bool = option(True, "Whether a higher value is better.", changes="output", to=False)
 

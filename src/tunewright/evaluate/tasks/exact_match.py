@@ -25,9 +25,19 @@ class ExactMatch(Generated):
 
     name: ClassVar[str] = "exact_match"
 
-    answer: str = option("whole", f"The part that counts: {metrics.RULES}.", changes="output", to="last_line")
-    ignore_case: bool = option(False, "Compare without regard to case.", changes="output", to=True)
-    ignore_punctuation: bool = option(False, "Compare without punctuation.", changes="output", to=True)
+    answer: str = option(
+        "whole",
+        f"The part that counts: {metrics.RULES}.",
+        changes="output",
+        to="last_line",
+        given={"evaluate.max_new_tokens": 6},
+    )
+    ignore_case: bool = option(
+        False, "Compare without regard to case.", changes="output", to=True, given={"evaluate.max_new_tokens": 6}
+    )
+    ignore_punctuation: bool = option(
+        False, "Compare without punctuation.", changes="output", to=True, given={"evaluate.max_new_tokens": 6}
+    )
 
     @field_validator("answer")
     @classmethod

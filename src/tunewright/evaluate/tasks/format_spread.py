@@ -49,7 +49,7 @@ class FormatSpread(Asked):
     limit: int | None = option(100, "Measure on at most this many rows, evenly spaced.", changes="output", to=2, ge=1)
     metric: Literal["probability_ranking", "exact_prefix"] = option(
         "probability_ranking", "What makes an answer right, where rows choose among answers.", changes="output",
-        to="exact_prefix",
+        to="exact_prefix", given={"evaluate.data": "classes.jsonl"},
     )  # fmt: skip
     budget: int | None = option(
         None, "Row evaluations spent on the search; default every format on every row.", changes="output", to=40, ge=2

@@ -25,8 +25,21 @@ class NumberMatch(Generated):
 
     name: ClassVar[str] = "number_match"
 
-    answer: str = option("whole", f"Where the number is looked for: {metrics.RULES}.", changes="output", to="last_line")
-    tolerance: float = option(0.0, "Relative difference that still counts as equal.", changes="output", to=0.5, ge=0)
+    answer: str = option(
+        "whole",
+        f"Where the number is looked for: {metrics.RULES}.",
+        changes="output",
+        to=r"regex (\d)",
+        given={"evaluate.max_new_tokens": 6},
+    )
+    tolerance: float = option(
+        0.0,
+        "Relative difference that still counts as equal.",
+        changes="output",
+        to=0.5,
+        ge=0,
+        given={"evaluate.max_new_tokens": 6},
+    )
 
     @field_validator("answer")
     @classmethod
