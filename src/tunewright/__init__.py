@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from tunewright.api import tune as tune
     from tunewright.comparison import compare as compare
 
-# Threads that wait for each other asleep: with other work on the machine, waiting awake slows small operations many
-# times, and alone it gains nothing. Read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that wait for each other spin for some tens of microseconds, the gap between two operations, and then sleep:
+# sleeping at once halves the speed of small operations, spinning for long starves other work on the machine. Read when
+# torch is first imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
 

@@ -130,14 +130,11 @@ class CrossEntropy:
 
     def gradient(self, logits: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Values [n] and their gradient with respect to the logits [n, vocabulary]."""
-        shifted = logits.float()
-        shifted = shifted - shifted.amax(-1, keepdim=True)
-        at_target = shifted.gather(-1, targets[:, None])[:, 0]
-        softmax = shifted.exp_()
-        total = softmax.sum(-1, keepdim=True)
-        softmax /= total
+        log = torch.log_softmax(logits, -1, dtype=torch.float32)
+        values = -log.gather(-1, targets[:, None])[:, 0]
+        softmax = log.exp_()
         softmax.scatter_add_(-1, targets[:, None], softmax.new_full((len(targets), 1), -1.0))
-        return total[:, 0].log() - at_target, softmax.to(logits.dtype)
+        return values, softmax.to(logits.dtype)
 
 
 cross_entropy = CrossEntropy()

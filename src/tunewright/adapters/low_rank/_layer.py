@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+
+class _Added(torch.autograd.Function):
+    """base + scale * x A^T B^T, written into `base`: five small products forward and backward, and nothing kept but
+    x and x A^T. Base [..., out] and x [..., in]; the products run in base's dtype, A and B are float32."""
+
+    @staticmethod
+    def forward(ctx: Any, base: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        dtype = base.dtype
+        rows, down, up = x.to(dtype).flatten(0, -2), down.to(dtype), up.to(dtype)
+        low = rows @ down.T
+        base.view(-1, base.shape[-1]).addmm_(low, up.T, alpha=scale)
+        ctx.save_for_backward(rows, low, down, up)
+        ctx.scale, ctx.x = scale, (x.shape, x.dtype)
+        ctx.mark_dirty(base)
+        return base
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = incoming
+        rows, low, down, up = ctx.saved_tensors
+        shape, dtype = ctx.x
+        out = gradient.reshape(-1, gradient.shape[-1])
+        inner = (out @ up).mul_(ctx.scale)
+        at_x = (inner @ down).view(shape).to(dtype) if ctx.needs_input_grad[1] else None
+        return gradient, at_x, (inner.T @ rows).float(), (out.T @ low).float().mul_(ctx.scale), None
 
 
 class LowRankLayer(nn.Module):
@@ -40,11 +68,9 @@ class LowRankLayer(nn.Module):
         base: Tensor = self.base(x)
         if not self.enabled or self._unmerged is not None:
             return base
-        dtype = base.dtype
         inner = torch.nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
-        low = inner.to(dtype) @ self.down.to(dtype).T
-        flat = torch.addmm(base.flatten(0, -2), low.flatten(0, -2), self.up.to(dtype).T, alpha=self.scale)
-        return flat.view(base.shape)
+        added: Tensor = _Added.apply(base, inner, self.down, self.up, self.scale)
+        return added
 
     @property
     def merged(self) -> bool:
