@@ -56,6 +56,8 @@ class Budget:
             raise BadInput("no such budget", field="budget", found=self.unit, expected=", ".join(get_args(Unit)))
         if not self.amount > 0 or self.amount == float("inf"):
             raise BadInput("not a budget", field=self.unit, found=self.amount, expected="a number above 0")
+        # 900 and 900.0 are one budget, and must give a trial one name.
+        object.__setattr__(self, "amount", float(self.amount))
 
 
 @dataclass(frozen=True)

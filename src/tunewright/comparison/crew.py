@@ -58,8 +58,11 @@ class Crew:
         todo = {job.key: job for job in jobs if self._found(job) is None}
         if todo:
             self._do(list(todo.values()), alone)
-        found = [self._found(job) for job in jobs]
-        return [one for one in found if one is not None]
+        found = {job.key: self._found(job) for job in jobs}
+        lost = [key for key, one in found.items() if one is None]
+        if lost:
+            raise Fault(f"{self.folder / lost[0]}.json: the result of a trial that was done is not there")
+        return [one for job in jobs if (one := found[job.key]) is not None]
 
     def _found(self, job: Job) -> Result | None:
         return Result.read(self.folder / f"{job.key}.json")

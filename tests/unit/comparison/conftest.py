@@ -1,19 +1,10 @@
 """A tiny recipe to compare, and finished comparisons made of numbers alone."""
 
-import json
 import os
 
 import numpy as np
 import pytest
-
-WORDS = ["red", "blue", "green", "small", "big", "old", "new", "round", "flat", "warm"]
-
-
-def rows(path, n, start=0):
-    """Prompt and completion rows, as JSONL."""
-    made = [{"prompt": f"{start + k}: say {WORDS[k % 10]} -> ", "completion": WORDS[k % 10]} for k in range(n)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return str(path)
+from comparison_rows import rows
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +45,9 @@ def outcome(tmp_path):
             }  # fmt: skip
             arms.append(ArmOutcome(name, {"model": "nano"}, {"quality": each.mean(1)}, {"quality": each}, costs))
         n = each.shape[1]
-        about = Scores("quality", "exact_match", "target", "share", higher, each[0], np.ones(n), [str(k) for k in range(n)])
+        about = Scores(
+            "quality", "exact_match", "target", "share", higher, each[0], np.ones(n), [str(k) for k in range(n)]
+        )
         return Comparison(
             tmp_path, tuple(arms), "quality", tuple(range(len(each))), None, {"quality": about}, {}, **options
         )

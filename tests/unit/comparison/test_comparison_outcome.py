@@ -52,7 +52,9 @@ def test_correction_can_take_a_finding_back(outcome):
     arms = {"a": noisy(0.0), "b": noisy(0.028) + wave} | {f"x{k}": noisy(0.0) + np.roll(wave, k) for k in range(6)}
     few, many = outcome({"a": arms["a"], "b": arms["b"]}), outcome(arms)
     assert few.effect("quality", "b").p == pytest.approx(many.effect("quality", "b").p)
-    assert few.effect("quality", "b").finding == "better" and many.effect("quality", "b").finding == "no difference found"
+    assert (
+        few.effect("quality", "b").finding == "better" and many.effect("quality", "b").finding == "no difference found"
+    )
 
 
 def test_the_verdict_speaks_of_recipes_and_of_what_was_not_found(outcome):
