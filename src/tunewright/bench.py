@@ -305,7 +305,7 @@ def _ours(job: Job, gate: _Gate) -> None:
     from tunewright.models.load import load
     from tunewright.pipeline import attach
     from tunewright.recipe import Recipe
-    from tunewright.train.hooks import Hook
+    from tunewright.hooks import Hook
     from tunewright.train.loop import Loop, Settings, Step
     from tunewright.train.processes import World
 

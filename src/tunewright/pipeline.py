@@ -40,7 +40,7 @@ from tunewright.recipe import Recipe
 from tunewright.report.evidence import Evidence
 from tunewright.results import evidence_of, save_adapter, write_report
 from tunewright.train.checkpoint import Checkpoints, latest, unpack
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Settings
 from tunewright.train.metrics import Metrics, ProgressBar
 from tunewright.train.processes import World

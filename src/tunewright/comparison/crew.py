@@ -79,7 +79,7 @@ class Crew:
             if self.size is None and not alone and len(rest) > 1 and rest[0].kind in ("judge", "tune"):
                 told += self._at_once([rest.pop(0)], 1, _cores(), len(jobs))
                 first = self._found(jobs[0])
-                self.size = _fitting(None if first is None else first.cost.get("peak_memory_bytes"))
+                self.size = _fitting(None if first is None else first.cost.get("resident_bytes"))
             size = 1 if alone else self.size or 1
             told += self._at_once(rest, size, self.size or (1 if alone else _cores()), len(jobs))
         if faults := [fault for fault in told if fault]:
@@ -174,9 +174,10 @@ class Worker:
 
 
 def _cores() -> int:
-    return max(
-        1, len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
-    )
+    """The processor threads that may be used: those this process may run on, or fewer where OMP_NUM_THREADS says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
 
 
 def _fitting(peak: float | None) -> int:

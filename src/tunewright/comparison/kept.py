@@ -31,6 +31,7 @@ class Kept:
     def __init__(self) -> None:
         self._data: OrderedDict[str, Prepared] = OrderedDict()
         self._models: OrderedDict[str, Loaded] = OrderedDict()
+        self._large: set[str] = set()
 
     def data(self, recipe: Recipe) -> Prepared:
         """The recipe's prepared data."""
@@ -43,18 +44,23 @@ class Kept:
 
         Random first weights depend on the trial's seed and are never kept.
         """
+        kept = self.ready(recipe, world)
+        return replace(kept, policy=copy.deepcopy(kept.policy)) if kept is not None else load_base(recipe, world)
+
+    def ready(self, recipe: Recipe, world: World) -> Loaded | None:
+        """The kept model, loaded if need be; None for one that is not kept."""
         if recipe.model.from_scratch:
-            return load_base(recipe, world)
+            return None
         whole = cast(Adapter, recipe.adapter).trains_weights
         dtype = "fp32" if whole else resolve_precision(recipe.train.precision)
         name = json.dumps([recipe.model.model_dump(mode="json"), dtype], sort_keys=True)
-        if name not in self._models:
+        if name not in self._models and name not in self._large:
             fresh = load_base(recipe, world)
             if sum(p.numel() * p.element_size() for p in fresh.policy.parameters()) > KEPT_BYTES:
-                return fresh
-            self._models[name] = fresh
-        loaded = _recalled(self._models, name, lambda: load_base(recipe, world))
-        return replace(loaded, policy=copy.deepcopy(loaded.policy))
+                self._large.add(name)
+            else:
+                self._models[name] = fresh
+        return None if name in self._large else _recalled(self._models, name, lambda: load_base(recipe, world))
 
 
 def _recalled(kept: OrderedDict[str, Any], name: str, make: Callable[[], Item]) -> Item:

@@ -12,7 +12,7 @@ from tunewright import output
 from tunewright.comparison.outcome import ArmOutcome, Comparison
 from tunewright.comparison.verdict import POSITION, number, plain
 from tunewright.report import figures
-from tunewright.report.charts import Line, forest, line_chart
+from tunewright.report.charts import Line, axis, forest, line_chart
 from tunewright.report.evidence import Measure
 from tunewright.report.html import environment
 
@@ -87,7 +87,8 @@ def _pareto(comparison: Comparison, title: str, cost: str) -> Markup:
     shown = _level(comparison, comparison.measure)
     return line_chart(
         f"{figures.title(shown)} against {title.lower()}", lines, lambda value: figures.level(shown, value),
-        across_name=title.lower(), across_label=label,
+        across=axis((arm.cost()[cost] for arm in comparison.arms), floor=0.0), across_name=title.lower(),
+        across_label=label,
     )  # fmt: skip
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
-import torch
 
 from tunewright.comparison.jobs import Job, Result
 from tunewright.comparison.kept import Kept
+from tunewright.comparison.meter import Meter
 from tunewright.comparison.rows import with_tuning_rows
-from tunewright.costs import flops_of, training_flops
+from tunewright.costs import training_flops
 from tunewright.data.batches import Plan
 from tunewright.errors import BadInput, NotFinite
 from tunewright.evaluate.base import Scores, Subject, Task
 from tunewright.evaluate.measure import measure, names
+from tunewright.hooks import Hook
 from tunewright.pipeline import Assembly, assemble, build_loop
 from tunewright.recipe import Recipe
-from tunewright.train.hooks import Hook
 from tunewright.train.loop import Loop, Step
 from tunewright.train.processes import World
 
@@ -33,23 +31,20 @@ EVALUATIONS = 20
 PACE_SECONDS, PACE_STEPS, WARM_UP = 5.0, 8, 2
 """A pace is the median of at least so many seconds or steps, whichever ends first, after the first steps."""
 
-WATTS = 10.0
-"""Power of a processor core at work, for the energy estimate."""
-
 
 def perform(job: Job, kept: Kept) -> Result:
     """Does the job. Raises `BadInput` as a run would; a loss that is not finite is a result of its own."""
-    started = time.perf_counter()
-    _forget_peak()
     recipe = Recipe.of(**job.recipe)
     world = World.join()
     data = kept.data(recipe)
+    kept.ready(recipe, world)
+    meter = Meter()
     if job.kind == "tune" and job.rows is not None:
         data = with_tuning_rows(data, recipe, job.rows)
     assembly = assemble(recipe, world, data=data, loaded=kept.base(recipe, world))
     if job.kind == "base":
         with assembly.attached.disabled():
-            return Result(job.key, tuple(measure(assembly.subject(), recipe.evaluate)), cost=_cost(started))
+            return Result(job.key, tuple(measure(assembly.subject(), recipe.evaluate)), cost=meter.read())
     assembly = replace(assembly, plan=_planned(job, assembly))
     with tempfile.TemporaryDirectory() as scratch:
         loop = build_loop(assembly, Path(scratch), record=False)
@@ -57,10 +52,10 @@ def perform(job: Job, kept: Kept) -> Result:
             return Result(job.key, cost={"tokens": float(_tokens(loop.plan, loop.total)), "steps": float(loop.total)})
         if job.kind == "pace":
             return Result(job.key, cost={"seconds_per_step": _pace(loop)})
-        return _trained(job, assembly, loop, started)
+        return _trained(job, assembly, loop, meter)
 
 
-def _trained(job: Job, assembly: Assembly, loop: Loop, started: float) -> Result:
+def _trained(job: Job, assembly: Assembly, loop: Loop, meter: Meter) -> Result:
     clock = Clock(job.limit[1] * job.share) if job.limit is not None and job.limit[0] == "seconds" else None
     course = (
         Course(job.every or max(1, loop.total // EVALUATIONS), lambda: _judged(job, assembly))
@@ -71,11 +66,11 @@ def _trained(job: Job, assembly: Assembly, loop: Loop, started: float) -> Result
     try:
         loop.run()
     except NotFinite as fault:
-        return Result(job.key, cost=_cost(started, assembly, loop), failed=str(fault))
+        return Result(job.key, cost=meter.read(assembly, loop), failed=str(fault))
     tasks = assembly.recipe.evaluate
     scores = [_judged(job, assembly)] if job.kind == "tune" else measure(assembly.subject(), tasks)
     cut = clock is not None and loop.state.step < loop.total
-    return Result(job.key, tuple(scores), tuple(course.points) if course else (), _cost(started, assembly, loop), cut)
+    return Result(job.key, tuple(scores), tuple(course.points) if course else (), meter.read(assembly, loop), cut)
 
 
 def _judged(job: Job, assembly: Assembly) -> Scores:
@@ -162,60 +157,3 @@ class Course(Hook):
         value = self.measured().score
         self.points.append({"step": state.step, "tokens": state.tokens, "seconds": state.seconds, "value": value})
         loop.policy.train()
-
-
-def _cost(started: float, assembly: Assembly | None = None, loop: Loop | None = None) -> dict[str, float | None]:
-    cost: dict[str, float | None] = {"wall_seconds": time.perf_counter() - started, "peak_memory_bytes": _peak()}
-    if assembly is not None and loop is not None:
-        seconds = loop.state.seconds
-        cost |= {
-            "tokens": float(loop.state.tokens),
-            "steps": float(loop.state.step),
-            "seconds": seconds,
-            "flops": flops_of(loop, assembly),
-            "trained_parameters": float(sum(p.numel() for p in assembly.attached.trained().values())),
-            "joules": _watts() * seconds,
-        }
-    return cost
-
-
-def _watts() -> float:
-    """Power in watts: the accelerator's own reading where it gives one, else so much per thread."""
-    if torch.cuda.is_available():
-        try:
-            return torch.cuda.power_draw() / 1000
-        except Exception:  # Without NVML's Python package there is no reading.
-            return float("nan")
-    return WATTS * torch.get_num_threads()
-
-
-def _forget_peak() -> None:
-    """Lets the peak of memory be counted from here on, since a worker lives through many trials."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
-def _peak() -> float:
-    """Peak bytes since `_forget_peak`: the accelerator's where there is one, else resident ones."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    return next(_high_water(), float("nan"))
-
-
-def _high_water() -> Iterator[float]:
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmHWM:"):
-            yield float(line.split()[1]) * 1024
-
-
-def faultless(value: Any) -> Any:
-    """NaN and infinity as None, which JSON can hold."""
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: faultless(item) for key, item in value.items()}
-    return [faultless(item) for item in value] if isinstance(value, list) else value

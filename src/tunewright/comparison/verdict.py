@@ -40,7 +40,8 @@ def _told(effect: Effect) -> str:
     if effect.finding != "no difference found":
         return said + f"{effect.finding} ({chance})"
     return (
-        said + f"no difference found ({chance}; one of {amount(effect.detectable, effect.unit)} would be, 4 times in 5)"
+        said
+        + f"no difference found ({chance}; one of {amount(effect.detectable, effect.unit)} would be found 4 times in 5)"
     )
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -31,9 +30,6 @@ def work(job: Job, folder: Path, kept: Kept) -> dict[str, Any]:
     except Exception as error:
         traceback.print_exc()
         return {"key": job.key, "fault": f"{type(error).__name__}: {error}", "status": 1}
-    finally:
-        # Models hold themselves in cycles, which would stand beside the next trial's.
-        gc.collect()
     return {"key": job.key}
 
 

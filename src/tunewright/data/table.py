@@ -21,7 +21,8 @@ class Table:
     (the first token of a sequence cannot be predicted: weight 0); `starts` int64 [sequences + 1].
     `columns` holds one value per sequence; always there: `source` (index of the recipe's source), `file` (index into
     `files`), `line`, and `prompt` (tokens before the first trained one). `token_columns` holds one value per token. What
-    methods ask for by name stands beside them: int64 or float64 per sequence, float32 per token.
+    methods ask for by name stands beside them: int64 or float64 per sequence, float32 per token. Each `together`
+    sequences in a row are a unit (a pair of answers): drawn together, and computed in one micro-batch.
     """
 
     ids: NDArray[np.int32]
@@ -30,6 +31,7 @@ class Table:
     columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     token_columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    together: int = 1
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -62,7 +64,8 @@ class Table:
         folder.mkdir(parents=True)
         for name, column in self._arrays().items():
             np.save(folder / f"{name}.npy", column, allow_pickle=False)
-        (folder / "table.json").write_text(json.dumps({"files": self.files, "arrays": list(self._arrays())}))
+        described = {"files": self.files, "arrays": list(self._arrays()), "together": self.together}
+        (folder / "table.json").write_text(json.dumps(described))
 
     @staticmethod
     def load(folder: Path) -> Table:
@@ -80,6 +83,7 @@ class Table:
             per["sequence"],
             per["token"],
             tuple(described["files"]),
+            described["together"],
         )
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -136,7 +140,7 @@ class TableWriter:
         for name, column in self._columns.items():
             column.extend(values[name])
 
-    def close(self, whole: Collection[str] = ()) -> None:
+    def close(self, whole: Collection[str] = (), together: int = 1) -> None:
         """Completes the files, as `Table.load` reads them; the sequence columns named `whole` become int64."""
         for column in self._columns.values():
             column.close()
@@ -144,7 +148,7 @@ class TableWriter:
             path = self._folder / f"sequence.{name}.npy"
             if path.exists():
                 np.save(path, np.load(path).astype(np.int64))
-        described = {"files": list(self._files), "arrays": list(self._columns)}
+        described = {"files": list(self._files), "arrays": list(self._columns), "together": together}
         (self._folder / "table.json").write_text(json.dumps(described))
 
 

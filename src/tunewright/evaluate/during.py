@@ -13,7 +13,7 @@ from tunewright.errors import BadInput, nearest
 from tunewright.evaluate.base import Scores
 from tunewright.models.shards import whole
 from tunewright.train.checkpoint import read_folder, write_folder
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Step
 
 

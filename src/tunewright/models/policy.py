@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -16,8 +16,11 @@ from tunewright.data.batches import Batch
 
 TokenFunction = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 """(logits [n, vocabulary], targets int64 [n], columns of [n]) -> values float32 [n]; each value may depend on its own
-row alone. A function with an attribute `gradient` of the same arguments, returning (values, d value / d logits
+row alone. Columns also hold the logits [n, vocabulary] of every model asked for `beside` the policy, by its name. A function with an attribute `gradient` of the same arguments, returning (values, d value / d logits
 [n, vocabulary]), is not differentiated by autograd where the head is frozen."""
+
+Beside = tuple[Tensor, Callable[[Tensor], Tensor]]
+"""Another model's states [kept, any], and what turns a chunk of them into logits."""
 
 CHUNK_ROWS = 128
 """Positions whose logits are computed at once: enough for full-speed products, few enough for a processor's caches."""
@@ -39,26 +42,37 @@ class Policy(nn.Module):
         self.plain_head = plain_head
         self.autocast = autocast
         self._reference: Callable[[], AbstractContextManager[None]] | None = None
+        self._others: dict[str, Policy] = {}
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, batch: Batch, function: TokenFunction, columns: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: Batch,
+        function: TokenFunction,
+        columns: Mapping[str, Tensor] | None = None,
+        beside: Sequence[str] = (),
+    ) -> Tensor:
         """Values float32 [kept] of `function` at the batch's kept tokens, in the order of `batch.kept`.
 
-        `columns` [kept] are handed to the function beside logits and targets. Gradients reach every trained
-        parameter of body and head.
+        `columns` [kept] are handed to the function beside logits and targets, and so are, chunk by chunk and without
+        gradient, the logits of the models named in `beside`: `reference`, or one that was `supply`-ed. Gradients reach
+        every trained parameter of body and head.
         """
         rows, cols = batch.kept
         targets, given = batch.ids[rows, cols], dict(columns or {})
+        others = {name: self._beside(name, batch, rows, cols - 1) for name in beside}
         with self.computing():
             if not self.plain_head:
                 logits = self._own_logits(batch, rows, cols - 1)
+                with torch.no_grad():
+                    given |= {name: head(states) for name, (states, head) in others.items()}
                 return function(logits, targets, given)
             hidden = self._body(batch)[rows, cols - 1]
-            return _at_head(self.head, hidden, targets, given, function)
+            return _at_head(self.head, hidden, targets, given, function, others)
 
     def run(self, **inputs: Any) -> Any:
         """The model's own forward, as generation calls it: through the policy, which gathers sharded weights."""
@@ -88,7 +102,12 @@ class Policy(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[Policy]:
-        """The policy before tuning, without gradients: the same weights with the adapter off."""
+        """The policy to stay close to, without gradients: a model supplied as `reference`, or the same weights with
+        the adapter off, at no further memory."""
+        if "reference" in self._others:
+            with torch.no_grad():
+                yield self._others["reference"]
+            return
         if self._reference is None:
             raise RuntimeError("no reference is set; attach an adapter through the pipeline first")
         with torch.no_grad(), self._reference():
@@ -97,6 +116,14 @@ class Policy(nn.Module):
     def set_reference(self, disabled: Callable[[], AbstractContextManager[None]]) -> None:
         """Sets what switches the adapter off; the pipeline calls it with the adapter's `disabled`."""
         self._reference = disabled
+
+    def supply(self, name: str, other: Policy) -> None:
+        """Sets another model (`reference`, `teacher`) that objectives may compute beside this one."""
+        self._others[name] = other
+
+    def other(self, name: str) -> Policy:
+        """The model supplied under `name`."""
+        return self._others[name]
 
     def computing(self) -> AbstractContextManager[Any]:
         """The context in which the model computes: autocast where float32 weights meet a shorter format."""
@@ -110,6 +137,29 @@ class Policy(nn.Module):
         # Padding stands on the right, so causal attention alone keeps it away from what is kept.
         out: Tensor = body(input_ids=batch.ids, use_cache=False, **positions).last_hidden_state
         return out
+
+    @torch.no_grad()
+    def _beside(self, name: str, batch: Batch, rows: Tensor, cols: Tensor) -> Beside:
+        """States [n, any] of another model at (rows, cols), and what turns a chunk of them into logits."""
+        if name != "reference" or name in self._others:
+            other = self._others[name]
+
+            def theirs(states: Tensor) -> Tensor:
+                with other.computing():
+                    return other.head(states)
+
+            if not other.plain_head:
+                return other.logits(batch, rows, cols), lambda states: states
+            return other.hidden(batch)[rows, cols], theirs
+
+        def own(states: Tensor) -> Tensor:
+            with self.reference(), self.computing():
+                return self.head(states)
+
+        with self.reference(), self.computing():
+            if not self.plain_head:
+                return self._own_logits(batch, rows, cols), lambda states: states
+            return self._body(batch)[rows, cols], own
 
     def _own_logits(self, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
         taken = _arguments(type(self.model))
@@ -141,14 +191,19 @@ cross_entropy = CrossEntropy()
 
 
 def _at_head(
-    head: nn.Module, hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], function: TokenFunction
+    head: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    columns: Mapping[str, Tensor],
+    function: TokenFunction,
+    others: Mapping[str, Beside],
 ) -> Tensor:
-    parts = list(_chunks(hidden, targets, columns, head))
+    parts = _chunks(hidden, targets, columns, head, others)
     if any(p.requires_grad for p in head.parameters()) and torch.is_grad_enabled():
         run = lambda h, t, c: function(head(h), t, c)
         values = [checkpoint(run, h, t, c, use_reentrant=False) for h, t, c in parts]
     elif hidden.requires_grad and torch.is_grad_enabled():
-        return _FrozenHead.apply(hidden, head, targets, columns, function)
+        return _FrozenHead.apply(hidden, head, targets, columns, function, others)
     else:
         values = [function(head(h), t, c) for h, t, c in parts]
     return torch.cat(values)
@@ -168,11 +223,12 @@ class _FrozenHead(torch.autograd.Function):
         targets: Tensor,
         columns: Mapping[str, Tensor],
         function: Any,
+        others: Mapping[str, Beside],
     ) -> Tensor:
         values = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
         done = 0
-        for h, t, c in _chunks(hidden.detach(), targets, columns, head):
+        for h, t, c in _chunks(hidden.detach(), targets, columns, head, others):
             part = slice(done, done + len(h))
             with torch.enable_grad():
                 leaf = h.requires_grad_()
@@ -190,20 +246,23 @@ class _FrozenHead(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * incoming[0][:, None].to(gradient.dtype), None, None, None, None
+        return gradient * incoming[0][:, None].to(gradient.dtype), None, None, None, None, None
 
 
 def _chunks(
-    hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], head: nn.Module
+    hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], head: nn.Module, others: Mapping[str, Beside]
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     vocabulary = getattr(head, "out_features", None) or _rows(head)
     size = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary))
     # One chunk even of nothing, so that a batch without weight has a graph to head and body.
     for start in range(0, max(1, len(hidden)), size):
         part = slice(start, start + size)
-        yield hidden[part], targets[part], {name: column[part] for name, column in columns.items()}
+        given = {name: column[part] for name, column in columns.items()}
+        with torch.no_grad():
+            given |= {name: logits(states[part]) for name, (states, logits) in others.items()}
+        yield hidden[part], targets[part], given
 
 
 def _arguments(cls: type[nn.Module]) -> Mapping[str, Any]:

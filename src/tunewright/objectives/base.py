@@ -33,6 +33,11 @@ class Objective(Method):
 
     kind: ClassVar[str] = "objective"
 
+    def transform(self, batch: Batch, seed: int, step: int) -> Batch:
+        """The micro-batch to learn from instead of `batch`: a function of its arguments alone, sequence by sequence,
+        so that it does not depend on what stands beside them (`data.draws` gives such random numbers)."""
+        return batch
+
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """The batch's loss as a sum and its weight; gradients reach the policy's trained parameters alone."""
         raise NotImplementedError

@@ -22,7 +22,7 @@ from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.testing.models import tiny
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Settings, Step
 from tunewright.train.processes import World
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tunewright.errors import BadInput
 from tunewright.models.shards import like, whole
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, State, Step
 
 MANIFEST = "manifest.json"

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunewright.adapters.base import Attached
-from tunewright.data.batches import Batch, Plan, collate, micro_batches
+from tunewright.data.batches import Batch, Indices, Plan, collate, micro_batches
 from tunewright.data.table import Table
 from tunewright.errors import Interrupted
 from tunewright.models.policy import Policy
@@ -20,7 +21,7 @@ from tunewright.models.shards import whole
 from tunewright.objectives.base import Loss, Objective
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.train.faults import explain
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.processes import World
 
 
@@ -76,7 +77,7 @@ class Loop:
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.policy, self.attached, self.objective = policy, attached, objective
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.factor = optimizer, schedule.factor
         self.table, self.plan, self.settings, self.world = table, plan, settings, world
         self.hooks = list(hooks)
         self.trained = list(attached.trained().values())
@@ -114,10 +115,9 @@ class Loop:
         Processes take turns over the step's micro-batches; sharded ones all compute the same number, since their
         forward passes exchange weights, and repeat one without weight where the turns do not come out even.
         """
-        indices = self.plan.step(step)
         settings = self.settings
         multiple, packed = settings.width_multiple, settings.layout == "packed"
-        groups = micro_batches(indices, self.plan.lengths, settings.micro_batch_tokens, settings.layout, multiple)
+        groups = self.groups(self.plan.step(step))
         mine = [
             collate(self.table, group, packed, settings.pad, multiple)
             for group in groups[self.world.rank :: self.world.size]
@@ -128,45 +128,105 @@ class Loop:
             mine.append(replace(empty, weights=torch.zeros_like(empty.weights), sequence=blank))
         return [batch.to(self.world.device) for batch in mine]
 
+    def groups(self, units: Indices) -> list[Indices]:
+        """Units of the table (sequences, or what must stay together) as micro-batches of table indices."""
+        together = self.table.together
+        longest = self.table.lengths.reshape(-1, together).max(1)
+        settings = self.settings
+        made = micro_batches(
+            units, longest, settings.micro_batch_tokens // together, settings.layout, settings.width_multiple
+        )
+        return [(group[:, None] * together + np.arange(together)).ravel() for group in made]
+
     def losses(self, batch: Batch) -> Loss:
-        """The objective's loss of a micro-batch with the adapter's own term, if it has one."""
+        """The objective's loss of a micro-batch with the terms of adapter and hooks, if they have one."""
         loss = self.objective.loss(self.policy, batch)
-        penalty = self.attached.penalty()
-        return loss if penalty is None else replace(loss, total=loss.total + penalty * loss.weight)
+        terms = [self.attached.penalty(), *(hook.penalty(self) for hook in self.hooks)]
+        penalties = [term for term in terms if term is not None]
+        return replace(loss, total=loss.total + sum(penalties) * loss.weight) if penalties else loss
+
+    def probe(self, steps: int, factor: float) -> list[float]:
+        """Takes `steps` steps at a fixed factor on the learning rate, without hooks; the loss of each.
+
+        For methods that look ahead: take a `snapshot` before and `restore` it afterwards.
+        """
+        hooks, usual, self.hooks, found = self.hooks, self.factor, [_Losses()], list[float]()
+        self.factor = lambda step, total: factor
+        try:
+            for _ in range(min(steps, self.total - self.state.step)):
+                self._step()
+            found = self.hooks[0].found  # type: ignore[attr-defined]
+        finally:
+            self.hooks, self.factor = hooks, usual
+        return found
 
     def _step(self) -> None:
+        for hook in self.hooks:
+            hook.on_step(self)
         started, step = time.perf_counter(), self.state.step
-        # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
-        torch.manual_seed((self.settings.seed << 32) + step)
+        rate = self._set_rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = _Sums(self.sources, self.world.device)
-        for batch in self.batches(step):
-            for hook in self.hooks:
-                batch = hook.on_batch(self, batch)
-            loss = self.losses(batch)
-            if loss.total.requires_grad:
-                loss.total.backward()
-            sums.add(loss, batch)
-        # A stop asked of one process must stop all of them after the same step.
-        sums.values[3] = float(self.stop_asked)
-        sums.values = self.world.sum_gradients(self.trained, sums.values)
-        self.interrupted |= sums.stop_asked
+        batches = self.batches(step)
+        if getattr(self.optimizer, "forward_only", False):
+            sums, norm = self._by_values(step, batches)
+        else:
+            sums, norm = self._by_gradient(step, batches)
+        self.attached.after_step(self.optimizer, step)
+        took = time.perf_counter() - started
+        self.state = State(step + 1, self.state.tokens + sums.tokens, self.state.seconds + took)
+        done = Step(step + 1, sums.loss.item(), rate, norm, sums.tokens, took, sums.by_source(), sums.parts())
+        for hook in self.hooks:
+            hook.after_step(self, done)
+
+    def _by_gradient(self, step: int, batches: Sequence[Batch]) -> tuple[_Sums, float]:
+        sums = self._sums(step, batches, self.trained)
         norm = self._average(sums.weight)
         if not torch.isfinite(norm + sums.loss):
             raise explain(self, step)
         for hook in self.hooks:
             hook.after_backward(self)
         self._clip(norm)
-        rate = self._set_rate(step)
         for hook in self.hooks:
             hook.before_step(self)
         self.optimizer.step()
-        self.attached.after_step(self.optimizer, step)
-        took = time.perf_counter() - started
-        self.state = State(step + 1, self.state.tokens + sums.tokens, self.state.seconds + took)
-        done = Step(step + 1, sums.loss.item(), rate, norm.item(), sums.tokens, took, sums.by_source(), sums.parts())
+        return sums, norm.item()
+
+    @torch.no_grad()
+    def _by_values(self, step: int, batches: Sequence[Batch]) -> tuple[_Sums, float]:
+        """A step of an optimizer that asks for the loss at points of its choice; the first one's is reported."""
+        seen: list[_Sums] = []
+
+        def loss() -> float:
+            seen.append(self._sums(step, batches, ()))
+            if not torch.isfinite(seen[-1].loss):
+                raise explain(self, step)
+            return seen[-1].loss.item()
+
         for hook in self.hooks:
-            hook.after_step(self, done)
+            hook.before_step(self)
+        self.optimizer.step(loss)
+        return seen[0], 0.0
+
+    def _sums(self, step: int, batches: Sequence[Batch], trained: Sequence[nn.Parameter]) -> _Sums:
+        """Computes the micro-batches, forward and (with `trained`) backward, and adds up over all processes."""
+        # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
+        torch.manual_seed((self.settings.seed << 32) + step)
+        sums = _Sums(self.sources, self.world.device)
+        for batch in batches:
+            batch = self.objective.transform(batch, self.settings.seed, step)
+            for hook in self.hooks:
+                batch = hook.on_batch(self, batch)
+            loss = self.losses(batch)
+            if trained and loss.total.requires_grad:
+                loss.total.backward()
+            for hook in self.hooks:
+                hook.after_batch(self, batch)
+            sums.add(loss, batch)
+        # A stop asked of one process must stop all of them after the same step.
+        sums.values[3] = float(self.stop_asked)
+        sums.values = self.world.sum_gradients(trained, sums.values)
+        self.interrupted |= sums.stop_asked
+        return sums
 
     def _average(self, weight: Tensor) -> Tensor:
         gradients = [p.grad for p in self.trained if p.grad is not None]
@@ -180,7 +240,7 @@ class Loop:
             torch.nn.utils.clip_grads_with_norm_(self.trained, self.settings.clip, norm)
 
     def _set_rate(self, step: int) -> float:
-        factor = self.schedule.factor(step, self.total)
+        factor = self.factor(step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         return float(self.optimizer.param_groups[0]["lr"])
@@ -203,9 +263,19 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
 
 
+class _Losses(Hook):
+    """Keeps the loss of every step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def after_step(self, loop: Loop, step: Step) -> None:
+        self.found.append(step.loss)
+
+
 class _Sums:
-    """Totals of a step in one vector, so that one exchange adds them up: loss, weight, tokens, requests to stop, then per source loss and weight,
-    then the objective's parts."""
+    """Totals of a step in one vector, so that one exchange adds them up: loss, weight, tokens, requests to stop, then
+    per source loss and weight, then the objective's parts."""
 
     def __init__(self, sources: int, device: torch.device) -> None:
         self.sources, self.names = sources, list[str]()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import BadInput
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Step
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import torch
 
-from tunewright.data.batches import Batch, collate, micro_batches, rounded
+from tunewright.data.batches import Batch, collate, rounded
 from tunewright.errors import BadInput, NotFinite
 from tunewright.train.checkpoint import pack, unpack, write_folder
 from tunewright.train.loop import Loop
@@ -66,7 +66,7 @@ def largest(loop: Loop) -> Batch:
     settings, multiple = loop.settings, loop.settings.width_multiple
     width = rounded(int(lengths.max()), multiple)
     longest = np.argsort(-lengths, kind="stable")[: max(1, settings.micro_batch_tokens // max(1, width))]
-    [group, *_] = micro_batches(longest, lengths, settings.micro_batch_tokens, settings.layout, multiple)
+    [group, *_] = loop.groups(longest)
     return collate(loop.table, group, settings.layout == "packed", settings.pad, multiple).to(loop.world.device)
 
 

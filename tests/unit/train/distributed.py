@@ -8,7 +8,7 @@ from tunewright import catalog
 from tunewright.models.shards import shard
 from tunewright.testing.runs import ALONE, Steps, tiny_loop
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Settings
 
 TABLE = random_table()

@@ -19,7 +19,7 @@ from tunewright.testing.optimizers import assert_same_place
 from tunewright.testing.runs import tiny_loop
 from tunewright.train import checkpoint
 from tunewright.train.checkpoint import Checkpoints, latest, pack, read_folder, unpack, verify, write_folder
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 
 
 @pytest.fixture

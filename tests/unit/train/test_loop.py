@@ -13,7 +13,7 @@ from tunewright.optimize.schedules import Constant, Linear
 from tunewright.testing.optimizers import assert_same_place
 from tunewright.testing.runs import Steps, attach, differs, disturb, tiny_loop, tiny_policy, usual_parts
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 from tunewright.train.loop import Settings
 
 TABLE = random_table((9,) * 8)

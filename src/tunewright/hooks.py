@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from tunewright.data.batches import Batch
 
 if TYPE_CHECKING:
@@ -13,17 +15,28 @@ if TYPE_CHECKING:
 class Hook:
     """Acts at moments of the loop; every method does nothing unless overridden.
 
-    The order inside a step: `on_batch` (a batch transform, a function of batch, seed and step), backward of all
-    micro-batches, sum over processes, finite check, `after_backward`, clipping, `before_step`, optimizer, the
-    adapter's reaction, `after_step`.
+    The order inside a step: `on_step`; for each micro-batch the objective's transform, `on_batch`, the loss with
+    `penalty`, backward, `after_batch`; then the sum over processes, the finite check, `after_backward`, clipping,
+    `before_step`, optimizer, the adapter's reaction, `after_step`. An optimizer that works without gradients computes
+    the micro-batches several times, and has no `after_backward`.
     """
 
     def on_start(self, loop: Loop) -> None:
         """Before the first step, also of a resumed run."""
 
+    def on_step(self, loop: Loop) -> None:
+        """Before anything of a step; `loop.probe` may look ahead from here."""
+
     def on_batch(self, loop: Loop, batch: Batch) -> Batch:
         """The micro-batch to train on instead of `batch`."""
         return batch
+
+    def penalty(self, loop: Loop) -> Tensor | None:
+        """A scalar added to the mean loss of every micro-batch, or None."""
+        return None
+
+    def after_batch(self, loop: Loop, batch: Batch) -> None:
+        """The micro-batch is computed, its gradients are added."""
 
     def after_backward(self, loop: Loop) -> None:
         """Gradients are summed and averaged, not yet clipped."""
