@@ -25,6 +25,9 @@ PLURALS = {"adapter": "Adapters", "objective": "Objectives", "optimizer": "Optim
 KEYS = {"task": "evaluate"}
 """The recipe key under which a kind stands, where it is not the kind's own name."""
 
+KINDS = [kind for kind in catalog.ROOMS if kind != "claim"]
+"""The kinds that a recipe names, each with a page; claims have a board of their own."""
+
 RECIPE = {
     "model": recipe.ModelSpec,
     "model.add_tokens": recipe.AddedTokens,
@@ -40,7 +43,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Puts the made pages into the navigation, and the log where there is one."""
     assert config.nav is not None
     config.nav += [
-        {"Methods": [{title(kind): f"methods/{kind}.md"} for kind in catalog.ROOMS]},
+        {"Methods": [{title(kind): f"methods/{kind}.md"} for kind in KINDS]},
         {"Reference": [{"Recipe": "reference/recipe.md"}, {"Evidence": "reference/evidence.md"}]},
     ]
     if (Path(config.docs_dir) / "log.md").is_file():
@@ -50,7 +53,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the made pages."""
-    pages = {f"methods/{kind}.md": kind_page(kind) for kind in catalog.ROOMS}
+    pages = {f"methods/{kind}.md": kind_page(kind) for kind in KINDS}
     pages |= {"reference/recipe.md": recipe_page(), "reference/evidence.md": evidence_page()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -97,7 +100,7 @@ def method_body(method: type[Method], key: str) -> list[str]:
 def recipe_page() -> str:
     """Every key of a recipe with its type, default and meaning."""
     lines = ["# Recipe", "", "Every key is optional but `model` and `data`. Keys that hold methods: "]
-    lines[-1] += ", ".join(f"[{KEYS.get(kind, kind)}](../methods/{kind}.md)" for kind in catalog.ROOMS) + "."
+    lines[-1] += ", ".join(f"[{KEYS.get(kind, kind)}](../methods/{kind}.md)" for kind in KINDS) + "."
     for key, section in RECIPE.items():
         lines += ["", f"## {key}", "", prose(inspect.getdoc(section) or ""), "", options(section)]
     return "\n".join(lines) + "\n"

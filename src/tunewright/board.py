@@ -19,7 +19,7 @@ from tunewright.claims.base import Claim, Judgement, Verdict, judge, overall
 from tunewright.errors import BadInput, nearest
 from tunewright.evaluate.base import Subject
 from tunewright.recipe import Recipe
-from tunewright.train.hooks import Hook
+from tunewright.hooks import Hook
 
 if TYPE_CHECKING:
     from tunewright.train.loop import Loop, Step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but th
 
 @app.command()
 def run(
-    recipe: RecipePath,
+    recipes: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECIPE...", help="The recipe: a YAML or JSON file. Several are one chain.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run; default runs/RECIPE.")
     ] = None,
@@ -43,11 +49,18 @@ def run(
 
     Writes recipe.yaml, lock.json, metrics.jsonl, evidence.json, report.html, adapter/ and checkpoints/ into the output
     folder. Ctrl-C saves and stops; --resume continues to the same bits.
+
+    Several recipes are a chain: each tunes what the one before ended with, every stage's rows are measured after every
+    stage, and chain.json and chain.html tell what was kept and what was forgotten.
     """
     from tunewright.pipeline import run as start
     from tunewright.recipe import Recipe
     from tunewright.report import console
 
+    if len(recipes) > 1:
+        _chain(recipes, output, set_ or (), resume, overwrite, json_, quiet)
+        return
+    [recipe] = recipes
     done = start(
         Recipe.read(recipe, set_ or ()), output or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite,
         quiet=quiet or json_,
@@ -495,6 +508,31 @@ def main() -> None:
     except KeyboardInterrupt:
         print("tunewright: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _chain(
+    recipes: Sequence[Path],
+    output: Path | None,
+    changes: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    from tunewright.chain import run
+    from tunewright.errors import BadInput
+    from tunewright.recipe import Recipe
+    from tunewright.report import console
+
+    if resume:
+        raise BadInput("a chain cannot be resumed as a whole", field="--resume", hint="Use --overwrite.")
+    stages = [(recipe.stem, Recipe.read(recipe, changes)) for recipe in recipes]
+    folder = output or Path("runs") / "-".join(name for name, _ in stages)
+    done = run(stages, folder, overwrite=overwrite, quiet=quiet or json_)
+    if json_:
+        _print_json({"output": str(folder), **done.found})
+    else:
+        console.show_chain(done.found, folder)
 
 
 def _fresh(base: Path) -> Path:

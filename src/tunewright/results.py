@@ -72,6 +72,8 @@ def evidence_of(
         examples=tuple(_examples(before, after)),
         hardest=tuple(_hardest(assembly)) if before else (),
         calibration=tuple(_calibrations(before, after)),
+        formats=tuple(_formats(before, after)),
+        sensitivity=tuple(_sensitivities(before, after)),
         few_shot=tuple(proof.FewShot(name=one.name, shots=one.details["shots"], value=one.score) for one in few_shot),
         versions=machine.versions(),
     )
@@ -188,7 +190,7 @@ def _hardest(assembly: Assembly) -> list[proof.HardRow]:
 
 
 def _calibrations(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Calibration]:
-    pairs = [(b, a) for b in before for a in after if b.name == a.name and b.confidences is not None]
+    pairs = [(b, a) for b, a in _paired(before, after) if b.confidences is not None]
     made = []
     for b, a in pairs:
         sides = [(np.asarray(s.confidences), np.asarray(s.correct, dtype=np.float64)) for s in (b, a)]
@@ -203,6 +205,33 @@ def _calibrations(before: Sequence[Scores], after: Sequence[Scores]) -> list[pro
             )
         )
     return made
+
+
+def _formats(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Formats]:
+    """The accuracy of every format that either model was measured under."""
+    made = []
+    for b, a in _paired(before, after):
+        if accuracies := b.details.get("formats"):
+            both = dict.fromkeys([*accuracies, *a.details["formats"]])
+            scores = [
+                proof.FormatScore(format=one, before=accuracies.get(one), after=a.details["formats"].get(one))
+                for one in both
+            ]
+            made.append(proof.Formats(task=b.name, formats=tuple(scores)))
+    return made
+
+
+def _sensitivities(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Sensitivity]:
+    rising = lambda scores: tuple(np.sort(scores.values).tolist())
+    return [
+        proof.Sensitivity(task=b.name, before=rising(b), after=rising(a))
+        for b, a in _paired(before, after)
+        if b.metric == "posix"
+    ]
+
+
+def _paired(before: Sequence[Scores], after: Sequence[Scores]) -> list[tuple[Scores, Scores]]:
+    return [(b, a) for b in before for a in after if b.name == a.name]
 
 
 def _bins(confidences: Floats, correct: Floats) -> tuple[proof.Bin, ...]:

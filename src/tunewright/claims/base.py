@@ -153,8 +153,9 @@ class Claim(Method):
 
     @classmethod
     def about(cls) -> str:
-        """What the claim is about: the folder it stands in."""
-        return cls.__module__.split(".")[-2]
+        """What the claim is about: the folder it stands in; `own` for a claim in a file of the user's."""
+        *_, folder, _ = ["own", *cls.__module__.split(".")]
+        return folder
 
     @classmethod
     def digest(cls) -> str:

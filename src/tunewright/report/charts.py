@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
-from tunewright.report.evidence import Calibration, Measure
+from tunewright.report.evidence import Calibration, Formats, Measure, Sensitivity
 from tunewright.report.figures import is_share, number
 
 SIZE = 1000
@@ -90,6 +90,34 @@ def line_chart(
         legend=_legend(named) if len(named) > 1 else "",
         ys=_labels("bottom", y, label or _plainly(y)),
         xs=_labels("left", x, across_label),
+    )
+
+
+def by_format(found: Formats) -> Markup:
+    """Accuracy under every format, in the order of the base model's accuracy: the height from end to end is the spread."""
+    ordered = sorted(found.formats, key=lambda one: -1.0 if one.before is None else one.before)
+    points = lambda side: [
+        (float(place), value) for place, one in enumerate(ordered, 1) if (value := getattr(one, side)) is not None
+    ]
+    in_percent: Callable[[float], str] = lambda value: f"{100 * value:.0f}%"
+    lines = [Line("before", points("before"), "second", dots=True), Line("after", points("after"), "main", dots=True)]
+    return line_chart(
+        f"{found.task.replace('_', ' ')}: right answers by prompt format",
+        lines,
+        in_percent,
+        across_name="format, by the accuracy before",
+    )
+
+
+def by_example(found: Sensitivity) -> Markup:
+    """The sensitivity of every example, rising, before and after."""
+    share = lambda values: [(100 * (k + 0.5) / len(values), value) for k, value in enumerate(values)]
+    return line_chart(
+        f"{found.task.replace('_', ' ')}: nats per token, by example",
+        [Line("before", share(found.before), "second"), Line("after", share(found.after), "main")],
+        across=Axis(0.0, 100.0, (0.0, 25.0, 50.0, 75.0, 100.0)),
+        across_name="share of the examples",
+        across_label=lambda value: f"{value:.0f}%",
     )
 
 

@@ -92,6 +92,18 @@ def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None
     (console or Console()).print(table)
 
 
+def show_chain(found: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
+    """Prints the scores of every stage's rows after every stage, and what was kept."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in ("", *found["stages"]):
+        table.add_column(Text(name), justify="right" if name else "left")
+    for name, scores in zip(["base", *found["stages"]], found["matrix"], strict=True):
+        table.add_row(Text(f"after {name}"), *(f"{score:.3f}" for score in scores))
+    kept = [Text(f"{name:<12} {value:.3f}  {said}") for name, value, said in found["quantities"] if value is not None]
+    where = Text(f"\nchain     {folder / 'chain.html'}", overflow="fold")
+    (console or Console()).print(Text(found["verdict"], style="bold"), table, *kept, where, sep="\n")
+
+
 VERDICTS = {"holds": "green", "does not hold": "red", "undecided": "yellow", None: "dim"}
 
 

@@ -170,6 +170,29 @@ class Calibration(Part):
     error_after: Number = Field(None, description="Expected calibration error of the tuned model.")
 
 
+class FormatScore(Part):
+    """The accuracy under one format of the prompt; None where the search did not measure it on every row."""
+
+    format: Text = Field(description="The format, TEXT standing for the prompt's own text.")
+    before: Number = Field(description="The base model's accuracy.")
+    after: Number = Field(description="The tuned model's accuracy.")
+
+
+class Formats(Part):
+    """Accuracy under formats of the prompt that mean the same, before and after."""
+
+    task: str = Field(description="The measure's name.")
+    formats: tuple[FormatScore, ...] = Field(description="Every format measured, the prompt as it is first.")
+
+
+class Sensitivity(Part):
+    """How far the likelihood of a response moves with the wording of its prompt, before and after."""
+
+    task: str = Field(description="The measure's name.")
+    before: tuple[float, ...] = Field(description="The base model's values per example, rising, in nats per token.")
+    after: tuple[float, ...] = Field(description="The tuned model's values, rising.")
+
+
 class FewShot(Part):
     """The base model with worked examples in its prompt: what could be had without tuning."""
 
@@ -211,6 +234,8 @@ class Evidence(Part):
     examples: tuple[Example, ...] = Field((), description="Worst regressions first, then best gains.")
     hardest: tuple[HardRow, ...] = Field((), description="Training rows with the highest loss at the end.")
     calibration: tuple[Calibration, ...] = Field((), description="Reliability where answers have probabilities.")
+    formats: tuple[Formats, ...] = Field((), description="Accuracy by prompt format.")
+    sensitivity: tuple[Sensitivity, ...] = Field((), description="Sensitivity to the wording, by example.")
     few_shot: tuple[FewShot, ...] = Field((), description="The base model with examples in its prompt.")
     spread: tuple[Spread, ...] = Field((), description="The tuned model measured at several batch sizes.")
     versions: Mapping[str, str] = Field({}, description="Package -> version.")

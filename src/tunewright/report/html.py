@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from tunewright import output
 from tunewright.report import changes, curves, figures
-from tunewright.report.charts import forest, reliability
+from tunewright.report.charts import by_example, by_format, forest, reliability
 from tunewright.report.evidence import Evidence, Measure
 
 FILE = "report.html"
@@ -67,6 +67,7 @@ def render(evidence: Evidence, metrics_path: Path, recipe_yaml_text: str) -> str
         forest=forest(evidence.measures),
         curves=curves.charts(curves.read(metrics_path)),
         reliability=[reliability(item) for item in evidence.calibration],
+        wordings=[*map(by_format, evidence.formats), *map(by_example, evidence.sensitivity)],
         recipe=_yaml(recipe_yaml_text),
         losses=LOSSES,
         figures=figures,

@@ -24,8 +24,19 @@ def site(tmp_path_factory):
     return folder
 
 
+KINDS = [kind for kind in catalog.ROOMS if kind != "claim"]
+
+
+def test_every_claim_is_on_the_board_with_its_verdict(site):
+    from tunewright import board
+
+    page = (site / "claims.html").read_text("utf-8")
+    for row in board.listed():
+        assert f'id="{row["name"]}"' in page and (row["verdict"] or "not judged") in page
+
+
 def test_every_method_is_on_its_kinds_page_with_every_field(site):
-    for method in catalog.methods():
+    for method in (method for kind in KINDS for method in catalog.methods(kind)):
         page = (site / "methods" / f"{method.kind}.html").read_text("utf-8")
         assert f'id="{method.name}"' in page
         for field in method.model_fields:
@@ -70,7 +81,7 @@ def test_links_within_the_repository_lead_somewhere(page):
 
 def test_the_readme_names_every_method():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for method in catalog.methods():
+    for method in (method for kind in KINDS for method in catalog.methods(kind)):
         assert f"`{method.name}`" in readme, method.name
 
 

@@ -9,6 +9,7 @@ from tunewright.claims._nano import recipe
 from tunewright.claims.base import Compared, Criterion
 
 RECIPE = recipe("sentiment", steps=16, held=200, evaluate=["calibration"])
+DATA = RECIPE["data"]
 
 
 class LossMasking(Compared):
@@ -32,7 +33,7 @@ class LossMasking(Compared):
     budget: ClassVar[str] = "16 steps of 2,048 tokens per arm and seed"
     recipe: ClassVar[Mapping[str, Any]] = RECIPE
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "answers": {"data": {**RECIPE["data"], "train_on": "completion"}},
-        "everything": {"data": {**RECIPE["data"], "train_on": "all"}},
+        "answers": {"data": {**DATA, "train": {**DATA["train"], "train_on": "completion"}}},
+        "everything": {"data": {**DATA, "train": {**DATA["train"], "train_on": "all"}}},
     }
     measured: ClassVar[Mapping[str, str]] = {"Brier score, answers alone minus everything": "calibration"}

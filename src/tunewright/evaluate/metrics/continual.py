@@ -143,7 +143,7 @@ def recovery_times(blocks: Sequence[Block], task: str) -> list[int]:
     found: list[int] = []
     terminal: float | None = None
     for one in blocks:
-        if one.task != task or one.kind != "train":
+        if one.task != task or one.kind != "train" or not len(one.scores):
             continue
         if terminal is not None:
             reached = np.flatnonzero(np.asarray(one.scores) >= terminal)
