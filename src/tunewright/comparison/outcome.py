@@ -60,8 +60,9 @@ class Times:
 class ArmOutcome:
     """An arm's results: `scores` measure -> [seeds], `values` measure -> [seeds, examples], `costs` name -> [seeds].
 
-    Costs: `tokens`, `steps`, `seconds` of training steps, `flops`, `joules` (an estimate), `peak_memory_bytes`,
-    `trained_parameters`, `wall_seconds` of the whole trial. `cut` counts trials that the clock ended early.
+    Costs: `tokens`, `steps`, `seconds` of training steps, `flops`, `joules` (an estimate), `peak_memory_bytes` beyond
+    interpreter and libraries, `trained_parameters`, `wall_seconds` of the whole trial but for loading. `cut` counts
+    trials that the clock ended early.
     """
 
     name: str
@@ -78,9 +79,8 @@ class ArmOutcome:
         return statistics.mean_over_seeds(self.scores[measure])
 
     def cost(self) -> dict[str, float]:
-        """Every cost, mean over seeds; the peak memory is the largest."""
-        found = {name: float(np.mean(values)) for name, values in self.costs.items()}
-        return found | {"peak_memory_bytes": float(np.max(self.costs["peak_memory_bytes"]))}
+        """Every cost, median over seeds: a worker's first trial pays for what later ones find ready."""
+        return {name: float(np.median(values)) for name, values in self.costs.items()}
 
 
 @dataclass(frozen=True)
