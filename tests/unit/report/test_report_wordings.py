@@ -1,0 +1,23 @@
+from tunewright.report.chain import heat_map
+from tunewright.report.charts import by_example, by_format
+from tunewright.report.evidence import Formats, FormatScore, Sensitivity
+
+
+def test_formats_are_drawn_in_the_order_of_the_base_models_accuracy():
+    scores = [("as it is", 0.5, 0.9), ("Q: TEXT", 0.2, 0.8), ("TEXT!", None, 0.7)]
+    made = Formats(task="format_spread", formats=tuple(FormatScore(format=f, before=b, after=a) for f, b, a in scores))
+    drawn = by_format(made)
+    before, after = (part.split('"')[0] for part in drawn.split('<path class="dots ')[1:3])
+    assert before == "second" and after == "main"
+    assert drawn.count("h0") == 5 and "format spread" in drawn and "nan" not in drawn
+
+
+def test_sensitivities_are_drawn_over_the_share_of_examples():
+    drawn = by_example(Sensitivity(task="prompt_sensitivity", before=(0.1, 0.2), after=(0.0, 0.3)))
+    assert "M250.0" in drawn and "L750.0" in drawn and "75%" in drawn
+
+
+def test_a_heat_map_frames_what_was_just_trained_and_shades_by_column():
+    drawn = heat_map(["a", "b"], [[0.1, 0.2], [0.9, 0.2], [0.5, 0.7]])
+    assert drawn.count(" own'") == 2 and "after base" in drawn
+    assert drawn.count("--heat:70%") == 2 and drawn.count("--heat:0%") == 3 and "--heat:35%" in drawn
