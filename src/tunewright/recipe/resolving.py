@@ -50,6 +50,16 @@ def resolved(document: Document) -> dict[str, Any]:
     }
 
 
+MEASURED = (
+    "perplexity",
+    {"task": "calibration", "limit": 100},
+    {"task": "format_spread", "formats": 4, "limit": 40},
+    {"task": "prompt_sensitivity", "limit": 20},
+    "retention",
+)
+"""What is measured when a recipe does not say: the task, how far its answers can be believed, and what was known."""
+
+
 def _model_keys(document: Document) -> Any:
     value = document.keys["model"]
     if isinstance(value, str):
@@ -61,7 +71,7 @@ def _model_keys(document: Document) -> Any:
 
 
 def _tasks(document: Document) -> tuple[Method, ...]:
-    listed = document.keys.get("evaluate", ["perplexity", "retention"])
+    listed = document.keys.get("evaluate", MEASURED)
     if listed is None:
         listed = []
     if not isinstance(listed, Sequence) or isinstance(listed, str):

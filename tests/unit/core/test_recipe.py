@@ -35,7 +35,8 @@ def test_absent_keys_take_their_defaults():
     assert [recipe.adapter.name, recipe.objective.name, recipe.optimizer.name, recipe.schedule.name] == [
         "lora", "sft", "adamw", "cosine"
     ]  # fmt: skip
-    assert [task.name for task in recipe.evaluate] == ["perplexity", "retention"]
+    measured = ["perplexity", "calibration", "format_spread", "prompt_sensitivity", "retention"]
+    assert [task.name for task in recipe.evaluate] == measured
     assert recipe.data.sources[0].path == "a.jsonl" and recipe.data.eval == ()
     assert recipe.train.epochs is None and recipe.train.tokens_per_step == 4096
 

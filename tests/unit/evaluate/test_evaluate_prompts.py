@@ -183,18 +183,7 @@ def test_plain_text_is_left_out_with_a_warning(name: str) -> None:
     assert task(name).omitted(subject(of_two())) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [(name, field) for name in ("format_spread", "prompt_sensitivity") for field in catalog.find("task", name).model_fields
-     if field not in Task.model_fields],
-)  # fmt: skip
-def test_every_option_has_an_effect(name: str, field: str) -> None:
-    cls = catalog.find("task", name)
-    effect = catalog.effect(cls.model_fields[field])
-    assert effect
-    given = {key.removeprefix("evaluate."): value for key, value in effect.given.items()}
-    rows = subject([pair(f"w{40 + n} word w{50 + n % 9} here", f" w{60 + n % 2}", n) for n in range(40)])
-    seen = lambda options: task(name, **options).score(rows)
-    draws = range(12) if field == "pick" else [0]  # picks differ only where a batch was lucky
-    pairs_ = [(seen({"seed": n, **given}), seen({"seed": n, **given, field: effect.second})) for n in draws]
-    assert any((a.values.tolist(), a.details) != (b.values.tolist(), b.details) for a, b in pairs_)
+def test_long_answers_are_left_out_where_they_are_compared_whole() -> None:
+    long_answers = subject([pair("w40", " w41" * 60)])
+    assert "240 characters" in str(task("calibration").omitted(long_answers))
+    assert task("format_spread").omitted(long_answers) and task("prompt_sensitivity").omitted(long_answers) is None

@@ -39,6 +39,7 @@ class PromptSensitivity(Asked):
 
     name: ClassVar[str] = "prompt_sensitivity"
     role: ClassVar[Role] = "other"
+    short: ClassVar[bool] = False
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(title="POSIX: A Prompt Sensitivity Index For Large Language Models", arxiv="2410.02185", card=196),
     )
