@@ -1,5 +1,7 @@
 """Each field of the recipe's sections has the effect it declares, through a whole run."""
 
+from pathlib import Path
+
 import pytest
 from recipe_runs import prepared, runner
 
@@ -66,17 +68,18 @@ BY_HAND = {
 """Options without a second value that would do anywhere: (circumstances, second value)."""
 
 ELSEWHERE = {
-    "model.revision": "names a commit on the hub",
-    "model.trust_remote_code": "runs a model repository's code",
-    "model.adapter": "needs a trained adapter",
-    "data.sources": "another word for `train`, in the tests of recipes",
-    "data.train.0.subset": "names a configuration on the hub",
-    "data.train.0.part": "names a split on the hub",
-    "train.compile": "takes most of a minute",
-    "train.shard": "needs two processes, in the tests of the loop",
-    "train.threads": "acts on the whole process",
+    "model.revision": "unit/models/test_repositories.py::test_the_revision_that_is_named_is_loaded",
+    "model.trust_remote_code": "unit/models/test_repositories.py::test_code_of_a_repository_runs_only_where_it_is_trusted",
+    "model.adapter": "journeys/test_commands.py::test_an_adapter_is_continued",
+    "data.sources": "unit/core/test_recipe.py::test_options_under_data_hold_for_every_source_and_yield_to_its_own",
+    "data.train.0.subset": "unit/data/test_data_hub.py::test_subset_and_part_choose_the_rows",
+    "data.train.0.part": "unit/data/test_data_hub.py::test_subset_and_part_choose_the_rows",
+    "train.compile": "unit/core/test_run_options.py::test_compiled_model_trains_to_the_same_losses",
+    "train.shard": "unit/train/test_loop_processes.py::test_two_processes_equal_one",
+    "train.threads": "unit/core/test_run_options.py::test_threads",
 }
-"""Options whose effect no tiny run can show, and why."""
+"""Options whose effect no tiny run of this process can show (they need a hub, another run, time, or two processes) ->
+the test that shows it."""
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +118,12 @@ def test_field_with_a_second_value_by_hand_has_its_effect(place, run, base):
     given, second = BY_HAND[place]
     effect = field.to._replace(second=second)
     assert_differs(place, effect, *base(given), run({**given, place: second}))
+
+
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_an_option_shown_elsewhere_has_that_test(place):
+    file, _, name = ELSEWHERE[place].partition("::")
+    assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text()
 
 
 def test_every_option_without_a_second_value_is_listed():
