@@ -38,18 +38,18 @@ UNSEEN = (
     "Choose one word of positive, negative and mixed for this text. {r}",
     "{r} Sort this under positive, negative or mixed.",
 )
-STEPS, MORE, ROWS, LAM = 14, 14, 16, 0.8
-ITEMS = 80
+STEPS, MORE, ROWS, LAM = 16, 10, 16, 0.8
+ITEMS = 60
 
 
 class InstructionAlignment(Claim):
     """Wordings that tuning never saw score lower; aligning answers over paraphrases narrows them.
 
     Sentiment of short reviews in twelve wordings: four for tuning, four paraphrases for the alignment, four never
-    trained on. LoRA on the embedded model, then 14 more steps of 16 rows with loss = CE(answer | paraphrase) + 0.8 KL(p(.
+    trained on. LoRA on the embedded model, then 10 more steps of 16 rows with loss = CE(answer | paraphrase) + 0.8 KL(p(.
     | reference wording, model before these steps) || p(. | paraphrase)) over the answer tokens, or with CE alone as the
     control. The alignment trains the same LoRA instead of the paper's prefix. Accuracy of the likeliest of three
-    answers on 80 held-out rows per wording.
+    answers on 60 held-out rows per wording.
     """
 
     name: ClassVar[str] = "instruction_alignment"
@@ -71,14 +71,14 @@ class InstructionAlignment(Claim):
         Criterion("mean over never-trained wordings, aligned minus tuned", "above", -1.0, "points"),
     )
     seeds: ClassVar[int] = 6
-    budget: ClassVar[str] = "14 steps of 2,048 tokens, then 14 steps of 16 rows per arm and seed"
+    budget: ClassVar[str] = "16 steps of 1,024 tokens, then 10 steps of 16 rows per arm and seed"
 
     def findings(self, bench: Bench) -> Findings:
         """The three quantities for every seed."""
         rows, told = [], []
         for seed in range(self.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                made = recipe("sentiment", steps=STEPS, held=ITEMS, seed=seed)
+                made = recipe("sentiment", steps=STEPS, tokens=1024, held=ITEMS, seed=seed)
                 made["data"]["train"] = {"path": written(folder, "seen", _training(seed))}
                 trial = bench.trial("tuned", made)
             trial.advance()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tunewright.claims._nano import recipe
 from tunewright.claims.base import Compared, Criterion
 
-RECIPE = recipe("sentiment", steps=16, held=200, evaluate=["calibration"])
+RECIPE = recipe("sentiment", steps=16, tokens=1024, held=200, evaluate=["calibration"])
 DATA = RECIPE["data"]
 
 
@@ -30,7 +30,7 @@ class LossMasking(Compared):
         Criterion("Brier score, answers alone minus everything", "below", -0.01, "score"),
     )
     seeds: ClassVar[int] = 6
-    budget: ClassVar[str] = "16 steps of 2,048 tokens per arm and seed"
+    budget: ClassVar[str] = "16 steps of 1,024 tokens per arm and seed"
     recipe: ClassVar[Mapping[str, Any]] = RECIPE
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "answers": {"data": {**DATA, "train": {**DATA["train"], "train_on": "completion"}}},

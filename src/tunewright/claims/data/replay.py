@@ -17,13 +17,13 @@ from tunewright.evaluate.metrics.continual import Block, lifelong
 from tunewright.evaluate.tasks.perplexity import Perplexity
 
 TASKS = ("word_problems", "sentiment", "translation")
-STEPS, TOKENS, ROWS, SHARE = 8, 1536, 500, 0.1
+STEPS, TOKENS, ROWS, SHARE = 6, 1024, 500, 0.1
 
 
 class Replay(Claim):
     """A tenth of earlier rows in every later block keeps earlier tasks and helps them.
 
-    Word problems, then sentiment, then translation: one LoRA on the embedded model, eight steps of 1,536 tokens each;
+    Word problems, then sentiment, then translation: one LoRA on the embedded model, six steps of 1,024 tokens each;
     before and after every block all three tasks are tested on 40 held-out rows. Scores are exp(-loss), the geometric
     mean probability of an answer's tokens, of a training step or of a test. Experts learn one task alone, from the same
     rows in the same order.
@@ -52,7 +52,7 @@ class Replay(Claim):
         Criterion("relative performance with replay", "above", 0.95, "ratio"),
     )
     seeds: ClassVar[int] = 5
-    budget: ClassVar[str] = "3 blocks of 8 steps of 1,536 tokens per arm and seed, and 3 experts"
+    budget: ClassVar[str] = "3 blocks of 6 steps of 1,024 tokens per arm and seed, and 3 experts"
 
     def findings(self, bench: Bench) -> Findings:
         """The three quantities for every seed."""

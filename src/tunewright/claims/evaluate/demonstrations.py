@@ -43,7 +43,7 @@ class Demonstrations(Claim):
         Criterion("template component, augmented minus plain tuning", "below", -0.02, "nats per token"),
     )
     seeds: ClassVar[int] = 4
-    budget: ClassVar[str] = "16 steps of 2,048 tokens per tuned arm and seed"
+    budget: ClassVar[str] = "16 steps of 1,024 tokens per tuned arm and seed"
 
     def findings(self, bench: Bench) -> Findings:
         """The first quantity for every row, the second for every seed."""

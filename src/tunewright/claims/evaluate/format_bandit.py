@@ -20,14 +20,14 @@ from tunewright.evaluate.tasks.format_spread import outcomes
 
 Floats = NDArray[np.float64]
 
-FORMATS, ITEMS, REPLAYS = 20, 120, 50
-CHANGES: dict[str, Any] = {"steps": 16, "train": 600, "held": ITEMS}
+FORMATS, ITEMS, REPLAYS = 20, 100, 50
+CHANGES: dict[str, Any] = {"steps": 16, "tokens": 1024, "train": 600, "held": ITEMS}
 
 
 class FormatBandit(Claim):
     """Formats that mean the same give different accuracies; Thompson sampling finds the spread at a fifth of the cost.
 
-    Sentiment of short reviews: LoRA on the embedded model with prompts as they are, then 20 formats on 120 held-out
+    Sentiment of short reviews: LoRA on the embedded model with prompts as they are, then 20 formats on 100 held-out
     rows, once, into a table. On each table the bandit and uniform allocation are replayed 50 times with a fifth of the
     evaluations, with items in a new order each time. The third arm is tuned with each prompt in a format drawn at
     random from 200 others.
@@ -55,7 +55,7 @@ class FormatBandit(Claim):
         Criterion("spread after augmented tuning minus plain", "below", 0.0, "points"),
     )
     seeds: ClassVar[int] = 4
-    budget: ClassVar[str] = "16 steps of 2,048 tokens per arm and seed; 20 formats on 120 rows"
+    budget: ClassVar[str] = "16 steps of 1,024 tokens per arm and seed; 20 formats on 100 rows"
 
     def findings(self, bench: Bench) -> Findings:
         """Spreads for every seed, errors for every replay."""
