@@ -67,9 +67,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
                 origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
             )
     except Exception as error:
-        raise BadInput(
-            f"the tokenizer cannot be loaded: {_first_line(error)}", file=origin, field="model.path"
-        ) from None
+        raise _not_loaded("tokenizer", error, origin) from None
     if tokenizer.eos_token_id is None:
         raise BadInput(
             "the tokenizer names no end-of-sequence token, so the model could never learn to stop",
@@ -193,18 +191,14 @@ def _probe(model: Any, rows: int, width: int) -> Tensor:
 
 
 def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
     if spec.from_scratch:
-        with hub(origin):
-            config = AutoConfig.from_pretrained(
-                origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return _from_scratch(spec, origin)
     _refuse_pickles(origin)
     try:
         with warnings.catch_warnings(), hub(origin):
@@ -219,7 +213,7 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:
-        raise BadInput(f"the model cannot be loaded: {_first_line(error)}", file=origin, field="model.path") from None
+        raise _not_loaded("model", error, origin) from None
     if report["missing_keys"] or report["mismatched_keys"]:
         lacking = sorted([*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])])
         raise BadInput(
@@ -228,6 +222,18 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
             field="model.path",
         )
     return model
+
+
+def _from_scratch(spec: ModelSpec, origin: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    trusted = {"trust_remote_code": spec.trust_remote_code}
+    try:
+        with hub(origin):
+            config = AutoConfig.from_pretrained(origin, revision=spec.revision, **trusted)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **trusted)
+    except Exception as error:
+        raise _not_loaded("model", error, origin) from None
 
 
 def _refuse_pickles(origin: str) -> None:
@@ -272,6 +278,13 @@ def _pieces(plain: Any, token: str) -> list[int]:
     return ids or [plain.eos_token_id]
 
 
+def _not_loaded(what: str, error: Exception, origin: str) -> BadInput:
+    hint = None
+    if "trust_remote_code" in str(error):
+        hint = "Once you have read that code and trust it: 'model: {trust_remote_code: true}'."
+    return BadInput(f"the {what} cannot be loaded: {_first_line(error)}", file=origin, field="model.path", hint=hint)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
@@ -287,5 +300,5 @@ def describe(spec: ModelSpec) -> tuple[int | None, int]:
                 origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
             ).get_text_config()
     except Exception as error:
-        raise BadInput(f"the model cannot be loaded: {_first_line(error)}", file=origin, field="model.path") from None
+        raise _not_loaded("model", error, origin) from None
     return context_of(config), int(config.vocab_size) + len(spec.add_tokens.tokens)
