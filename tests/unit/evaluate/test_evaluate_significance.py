@@ -10,6 +10,7 @@ from tunewright.evaluate.statistics import (
     benjamini_hochberg,
     detectable,
     detectable_by_t,
+    detectable_share,
     effect_size,
     hierarchical,
     holm,
@@ -86,6 +87,13 @@ def test_detectable_differences_of_the_paper() -> None:
     assert detectable(1.0, 4) == pytest.approx(1.39, abs=0.005)
     assert power(2.77, 1.0, 1) == pytest.approx(0.50, abs=0.005)
     assert detectable(1.0, 1, power=0.8) == pytest.approx(2.80 * np.sqrt(2), abs=0.005)
+
+
+def test_what_a_share_lets_one_see_in_simulation() -> None:
+    delta = detectable_share(200, 5)
+    rng = np.random.default_rng(0)
+    arms = [rng.binomial(200, share, (3000, 5)) / 200 for share in (0.5 - delta / 2, 0.5 + delta / 2)]
+    assert np.mean([paired_t(row).p < 0.05 for row in arms[1] - arms[0]]) == pytest.approx(0.8, abs=0.025)
 
 
 def test_noise_of_seeds_by_hand() -> None:

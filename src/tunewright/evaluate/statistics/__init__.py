@@ -4,6 +4,7 @@ from tunewright.evaluate.statistics.noise import SeedNoise as SeedNoise
 from tunewright.evaluate.statistics.noise import seed_noise as seed_noise
 from tunewright.evaluate.statistics.power import detectable as detectable
 from tunewright.evaluate.statistics.power import detectable_by_t as detectable_by_t
+from tunewright.evaluate.statistics.power import detectable_share as detectable_share
 from tunewright.evaluate.statistics.power import power as power
 from tunewright.evaluate.statistics.power import power_by_t as power_by_t
 from tunewright.evaluate.statistics.resampling import FEWEST as FEWEST
