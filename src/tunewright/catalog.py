@@ -11,7 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
@@ -26,6 +26,10 @@ ROOMS: dict[str, str] = {
     "objective": "tunewright.objectives",
     "optimizer": "tunewright.optimize.optimizers",
     "schedule": "tunewright.optimize.schedules",
+    "layers": "tunewright.optimize.layers",
+    "regularizer": "tunewright.regularize",
+    "order": "tunewright.data.order",
+    "quantizer": "tunewright.models.quantize",
     "task": "tunewright.evaluate.tasks",
     "claim": "tunewright.claims",
 }
@@ -100,6 +104,16 @@ class Method(BaseModel):
     def needs(self) -> frozenset[Need]:
         """What the recipe must supply for this instance."""
         return frozenset()
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """What others may want of a method of this kind, in the words of the kind's protocol."""
+        return frozenset()
+
+    @property
+    def wants(self) -> Mapping[str, frozenset[str]]:
+        """Kind -> the traits that a recipe's method of that kind must have beside this instance."""
+        return {}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from tunewright import catalog
-from tunewright.catalog import Method
-from tunewright.recipe import SLOTS, DataSpec, ModelSpec, SourceSpec, TrainSpec
+from tunewright.catalog import Method, Need
+from tunewright.recipe import LISTS, NESTED, OPTIONAL, SLOTS, DataSpec, ModelSpec, SourceSpec, TrainSpec
 
 
 def described(method: type[Method]) -> dict[str, Any]:
@@ -49,10 +49,19 @@ def schema() -> dict[str, Any]:
     paths = {"anyOf": [{"type": "string"}, source, {"type": "array", "items": {"anyOf": [{"type": "string"}, source]}}]}
     data["properties"] |= {"train": paths, "sources": paths, "eval": paths}
     model = section(ModelSpec)
+    for (where, key), kind in NESTED.items():
+        {"model": model, "data": data}[where]["properties"][key] = _choice(kind, "method", section)
     properties: dict[str, Any] = {
         "model": {"anyOf": [{"type": "string"}, model]},
         "data": {"anyOf": [{"type": "string"}, data, paths["anyOf"][2]]},
         **{kind: _choice(kind, "method", section) for kind in SLOTS},
+        **{key: _choice(kind, "method", section) for key, kind in OPTIONAL.items()},
+        **{key: {"type": "array", "items": _choice(kind, "method", section)} for key, kind in LISTS.items()},
+        "supplies": {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in get_args(Need)},
+            "additionalProperties": False,
+        },
         "train": section(TrainSpec),
         "evaluate": {"type": "array", "items": _choice("task", "task", section)},
         "use": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},

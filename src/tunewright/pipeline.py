@@ -20,7 +20,8 @@ from tunewright import output
 from tunewright.adapters._peft import load_peft
 from tunewright.adapters.base import Adapter, Attached
 from tunewright.costs import micro_batch_tokens, width_multiple
-from tunewright.data.batches import Plan, Share
+from tunewright.data.batches import Batch, Plan, Share
+from tunewright.data.order.base import Order
 from tunewright.data.prepare import Prepared, prepare
 from tunewright.document import find_path
 from tunewright.errors import BadInput, nearest
@@ -29,18 +30,21 @@ from tunewright.evaluate.base import Scores, Subject, Task
 from tunewright.evaluate.during import Watch
 from tunewright.evaluate.measure import measure, measured, omitted, with_shots
 from tunewright.evaluate.rows import subject
+from tunewright.hooks import Hook
 from tunewright.models.attention import use_float32
 from tunewright.models.load import Loaded, describe, load, load_tokenizer, packs, resolve_precision
 from tunewright.models.policy import Policy
+from tunewright.models.quantize.base import Quantizer
 from tunewright.models.shards import shard
 from tunewright.objectives.base import Objective
+from tunewright.optimize.layers.base import Layers
 from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.optimize.schedules.base import Schedule
-from tunewright.recipe import Recipe
+from tunewright.recipe import ModelSpec, Recipe
+from tunewright.regularize.base import Regularizer
 from tunewright.report.evidence import Evidence
 from tunewright.results import evidence_of, save_adapter, write_report
 from tunewright.train.checkpoint import Checkpoints, latest, unpack
-from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Settings
 from tunewright.train.metrics import Metrics, ProgressBar
 from tunewright.train.processes import World
@@ -190,7 +194,28 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
     loaded = load(recipe.model, "fp32" if whole else resolve_precision(recipe.train.precision), world.device)
     if recipe.model.adapter is not None:
         load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
+    if recipe.model.quantize is not None:
+        cast(Quantizer, recipe.model.quantize).apply(loaded.policy.model)
+    for name in ("reference", "teacher"):
+        if name in recipe.supplies:
+            loaded.policy.supply(name, _beside(recipe, name, loaded, world))
     return loaded
+
+
+def _beside(recipe: Recipe, name: str, loaded: Loaded, world: World) -> Policy:
+    """The model that answers a need, frozen, with the same vocabulary as the one that is tuned."""
+    spec = ModelSpec(path=recipe.supplies[name], trust_remote_code=recipe.model.trust_remote_code)
+    other = load(spec, resolve_precision(recipe.train.precision), world.device).policy
+    other.requires_grad_(False)
+    sizes = [policy.model.get_input_embeddings().weight.shape[0] for policy in (loaded.policy, other)]
+    if sizes[0] != sizes[1]:
+        raise recipe.fault(
+            ("supplies", name),
+            "the model has another vocabulary than the one that is tuned",
+            found=f"{sizes[1]} embedding rows",
+            expected=f"{sizes[0]}",
+        )
+    return other
 
 
 def _adapter_folder(recipe: Recipe) -> Path:
@@ -209,6 +234,7 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
     attached = cast(Adapter, recipe.adapter).attach(model)
     if not any(p.requires_grad for p in attached.trained().values()):
         raise recipe.fault(("adapter",), "nothing trains: the adapter has no trained parameter")
+    policy.set_reference(attached.disabled)
     own = cast(Adapter, recipe.adapter).trains_weights
     if precision == "bf16" and own:
         for parameter in policy.parameters():
@@ -239,6 +265,8 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: boo
         assembly.world,
         hooks,
     )
+    hooks += _acting(recipe)
+    loop.hooks = list(hooks)
     if not record:
         return loop
     every = train.checkpoint_every or max(10, loop.total // 10)
@@ -262,6 +290,29 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: boo
         )
     loop.hooks = [*hooks, Checkpoints(folder / output.CHECKPOINTS, every, train.keep_checkpoints)]
     return loop
+
+
+def _acting(recipe: Recipe) -> list[Hook]:
+    """What the recipe's methods do in the loop."""
+    order = cast(Order | None, recipe.data.order)
+    layers = cast(Layers | None, recipe.layers)
+    found = [
+        _Weighted(order) if order else None,
+        layers.hook() if layers else None,
+        *(cast(Regularizer, one).hook() for one in recipe.regularize),
+        cast(Schedule, recipe.schedule).hook(),
+    ]
+    return [hook for hook in found if hook is not None]
+
+
+class _Weighted(Hook):
+    """Gives every micro-batch the weights that the order has for it at this point of the run."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+
+    def on_batch(self, loop: Loop, batch: Batch) -> Batch:
+        return self.order.weighted(batch, loop.state.step / loop.total)
 
 
 def _check_watched(assembly: Assembly) -> None:
@@ -300,11 +351,11 @@ def trial(loop: Loop, assembly: Assembly, folder: Path, seconds: float = 0.0) ->
 
 
 def _plan(recipe: Recipe, data: Prepared) -> Plan:
-    train = recipe.train
+    train, table = recipe.train, data.train
     shares = tuple(Share(1.0 if s.epochs is None else s.epochs, s.weight) for s in recipe.data.sources)
-    return Plan(
-        data.train.lengths,
-        np.asarray(data.train.columns["source"]),
+    usual = Plan(
+        table.lengths.reshape(-1, table.together).sum(1),
+        np.asarray(table.columns["source"])[:: table.together],
         shares,
         train.tokens_per_step,
         train.seed,
@@ -312,6 +363,8 @@ def _plan(recipe: Recipe, data: Prepared) -> Plan:
         train.steps,
         train.tokens,
     )
+    order = cast(Order | None, recipe.data.order)
+    return order.plan(usual, table) if order else usual
 
 
 def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> Settings:

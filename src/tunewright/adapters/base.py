@@ -21,6 +21,12 @@ class Adapter(Method):
     kind: ClassVar[str] = "adapter"
 
     @property
+    def traits(self) -> frozenset[str]:
+        """`frozen` where the model's own weights stay as they are, `whole` where all of them may train, `low_rank`
+        where the update of each layer is a product of two small matrices."""
+        return frozenset() if self.trains_weights else frozenset({"frozen"})
+
+    @property
     def trains_weights(self) -> bool:
         """Whether weights of the model itself train, so that it must be loaded in their full precision."""
         return False

@@ -30,6 +30,10 @@ class Full(Adapter):
     )
 
     @property
+    def traits(self) -> frozenset[str]:
+        return frozenset({"whole"})
+
+    @property
     def trains_weights(self) -> bool:
         return True
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data import cache, cautions, duplicates, lengths
+from tunewright.data.answers import Answers
 from tunewright.data.columns import Columns
 from tunewright.data.counts import SourceReport, over_budget
 from tunewright.data.files import hashed
@@ -18,7 +19,7 @@ from tunewright.data.progress import Progress, progress
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
 from tunewright.data.table import Table, TableWriter
-from tunewright.data.templates import Renderer, renderers
+from tunewright.data.templates import Rendered, Renderer, renderers
 from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
 
@@ -69,16 +70,17 @@ def prepare(
     numbered = {part.number: part for part in reversed(listed)}
     made_by = renderers(tokenizer, [numbered[number].source for number in sorted(numbered)])
     found = hashed(recipe, listed)
+    answers = Answers.wanted(recipe.objective.needs)
     name = cache.key([
         [[part.number, part.role, part.options()] for part in listed], found.digests, limit, made_by[0].encoder.digest,
-        len(recipe.data.sources), list(recipe.columns),
+        len(recipe.data.sources), list(recipe.columns), answers.kind,
     ])  # fmt: skip
     fresh: list[bool] = []
 
     def make(folder: Path) -> None:
         fresh.append(True)
         with progress("Preparing data", found.rows) as told:
-            _Work(listed, made_by, limit, Columns(recipe.columns), folder, told).run()
+            _Work(listed, made_by, limit, Columns(recipe.columns), answers, folder, told).run()
 
     root = cache_dir / "data" if cache_dir else cache.root()
     with cache.kept(name, make, root) if recipe.data.cache else cache.passing(make) as folder:
@@ -153,11 +155,12 @@ class _Work:
         made_by: Sequence[Renderer],
         limit: int | None,
         columns: Columns,
+        answers: Answers,
         folder: Path,
         told: Progress,
     ) -> None:
         self.listed, self.renderers, self.limit, self.folder, self.told = listed, made_by, limit, folder, told
-        self.columns = columns
+        self.columns, self.answers = columns, answers
         self.reports = [SourceReport(part.number, part.name, part.source.path, part.role) for part in listed]
         self.tables = {role: TableWriter(folder / role) for role in ("train", "eval")}
         self.train_seen: set[int] = set()
@@ -172,8 +175,8 @@ class _Work:
             for part, report in pairs:
                 if part.role == "train":
                     self._train(part, report)
-        for table in self.tables.values():
-            table.close(self.columns.whole)
+        self.tables["train"].close(self.columns.whole, self.answers.together)
+        self.tables["eval"].close()
         (self.folder / "counts.json").write_text(json.dumps([report.plain() for report in self.reports]))
 
     def _train(self, part: Part, report: SourceReport) -> None:
@@ -201,12 +204,13 @@ class _Work:
             yield record, is_held
 
     def _counted(self, part: Part, report: SourceReport) -> Iterator[Record]:
-        """The source's records; those judged false are left out, since only good answers are learned."""
+        """The source's records without those that have no answer to use; only good ones are evaluated."""
+        answers = self.answers if part.role == "train" and not part.split else Answers()
         reader = Reader(part.source, part.origin, part.place, part.number)
         for record in reader.records():
             report.rows += 1
             self.told.advance()
-            if record.label is False:
+            if answers.left_out(record):
                 report.left_out += 1
             else:
                 yield record
@@ -233,20 +237,47 @@ class _Work:
         renderer = self.renderers[part.number]
         for batch in _batches(records):
             report.template = report.template or renderer.template(batch[0])
-            for record, whole in zip(batch, renderer.render_many(batch), strict=True):
-                single: Mapping[str, float] = {}
-                if report.role == "train":
-                    single, many = self.columns.of(record, len(whole.ids))
-                    whole = replace(whole, columns=many) if many else whole
-                if len(whole.ids) > report.longest:
-                    report.longest, report.longest_at = len(whole.ids), record.where
-                rendered = lengths.shortened(whole, self.limit, part.source.truncation, renderer.encoder.prefix)
-                if lengths.account(report, record, whole, rendered, renderer, self.limit):
-                    assert rendered is not None
-                    self.tables[report.role].add(
-                        rendered.ids, rendered.weights, source=part.number, file=record.file, line=record.line,
-                        prompt=rendered.prompt_length, columns=single, token_columns=rendered.columns,
-                    )  # fmt: skip
+            answers = self.answers if report.role == "train" else Answers()
+            units = [answers.of(record) for record in batch]
+            rendered = iter(renderer.render_many([one for unit in units for one, _ in unit]))
+            for record, unit in zip(batch, units, strict=True):
+                self._add(
+                    part, report, [(one, columns, next(rendered)) for one, columns in unit], answers, keep, record
+                )
+
+    def _add(
+        self,
+        part: Part,
+        report: SourceReport,
+        unit: Sequence[tuple[Record, Mapping[str, float], Rendered]],
+        answers: Answers,
+        keep: Callable[[Record], None],
+        record: Record,
+    ) -> None:
+        """Adds the sequences of a record that fit; of those that stay together all or none. Counts its first one."""
+        renderer, fitting = self.renderers[part.number], []
+        for one, columns, whole in unit:
+            single: Mapping[str, float] = columns
+            if report.role == "train":
+                named, many = self.columns.of(one, len(whole.ids))
+                single = {**columns, **named}
+                whole = replace(whole, columns=many) if many else whole
+            if len(whole.ids) > report.longest:
+                report.longest, report.longest_at = len(whole.ids), one.where
+            cut = lengths.shortened(whole, self.limit, part.source.truncation, renderer.encoder.prefix)
+            fitting.append((one, single, whole, cut))
+        if answers.together > 1 and any(cut is None or not cut.trained for *_, cut in fitting):
+            fitting = [(one, single, whole, None) for one, single, whole, _ in fitting]
+        for index, (one, single, whole, cut) in enumerate(fitting):
+            counted = report if index == 0 else SourceReport(part.number, part.name, part.source.path, part.role)
+            if lengths.account(counted, one, whole, cut, renderer, self.limit):
+                assert cut is not None
+                report.largest_id = max(report.largest_id, counted.largest_id)
+                self.tables[report.role].add(
+                    cut.ids, cut.weights, source=part.number, file=one.file, line=one.line, prompt=cut.prompt_length,
+                    columns=single, token_columns=cut.columns,
+                )  # fmt: skip
+                if index == 0:
                     keep(record)
 
     def _keep_train(self, record: Record) -> None:

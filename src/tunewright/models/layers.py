@@ -11,18 +11,19 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunewright.errors import BadInput, nearest
+from tunewright.models.quantize._layer import QuantizedLinear
 
 ALL_LINEAR = "all-linear"
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers (`nn.Linear` and GPT-2's `Conv1D`) of a model's body by name; the output head is left out."""
+    """The linear layers (`nn.Linear`, quantized ones, GPT-2's `Conv1D`) of a model's body by name; the output head is left out."""
     find_head: Any = getattr(model, "get_output_embeddings", None)
     head = find_head() if find_head else None
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
+        if isinstance(module, nn.Linear | Conv1D | QuantizedLinear) and module is not head
     }
 
 

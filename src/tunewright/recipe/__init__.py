@@ -3,6 +3,9 @@
 from tunewright.recipe.recipe import Recipe
 from tunewright.recipe.sections import (
     EMBEDDED,
+    LISTS,
+    NESTED,
+    OPTIONAL,
     SLOTS,
     AddedTokens,
     DataSpec,
@@ -18,6 +21,9 @@ from tunewright.recipe.sections import (
 
 __all__ = [
     "EMBEDDED",
+    "LISTS",
+    "NESTED",
+    "OPTIONAL",
     "SLOTS",
     "AddedTokens",
     "DataSpec",

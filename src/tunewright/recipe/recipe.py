@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from pydantic import SerializeAsAny
 from tunewright.catalog import Method
 from tunewright.document import Document, Keys, Place
 from tunewright.errors import BadInput
+from tunewright.recipe.composition import clashes
 from tunewright.recipe.resolving import resolved
-from tunewright.recipe.sections import SLOTS, DataSpec, ModelSpec, Section, TrainSpec
+from tunewright.recipe.sections import LISTS, NESTED, OPTIONAL, SLOTS, DataSpec, ModelSpec, Section, TrainSpec
 
 
 class Recipe(Section):
@@ -24,6 +25,9 @@ class Recipe(Section):
     objective: SerializeAsAny[Method]
     optimizer: SerializeAsAny[Method]
     schedule: SerializeAsAny[Method]
+    layers: SerializeAsAny[Method] | None = None
+    regularize: tuple[SerializeAsAny[Method], ...] = ()
+    supplies: dict[str, str] = {}
     train: TrainSpec
     evaluate: tuple[SerializeAsAny[Method], ...]
     use: tuple[str, ...] = ()
@@ -44,34 +48,57 @@ class Recipe(Section):
 
     @staticmethod
     def _resolved(document: Document) -> Recipe:
-        return Recipe.model_construct(**resolved(document), origin=document.origin)
+        made = Recipe.model_construct(**resolved(document), origin=document.origin)
+        for clash in clashes(made.methods, made.supplies):
+            raise made.fault(clash.place, clash.reason, hint=clash.hint)
+        return made
 
     def fault(self, place: Place, message: str, **details: Any) -> BadInput:
         """The error that names file, line and field of a key of this recipe."""
         return Document({}, self.origin.file, self.origin.lines).fault(place, message, **details)
 
     @property
+    def methods(self) -> dict[Place, Method]:
+        """Every method of the recipe but its tasks, by place."""
+        alone: dict[Place, Method | None] = {(kind,): getattr(self, kind) for kind in (*SLOTS, *OPTIONAL)}
+        nested: dict[Place, Method | None] = {place: getattr(getattr(self, place[0]), place[1]) for place in NESTED}
+        listed: dict[Place, Method | None] = {
+            (key, index): method for key in LISTS for index, method in enumerate(getattr(self, key))
+        }
+        return {place: method for place, method in (alone | nested | listed).items() if method is not None}
+
+    @property
     def columns(self) -> dict[str, str]:
         """The columns of the training rows that the recipe's methods read -> those methods, in words."""
         wanted: dict[str, list[str]] = {}
-        for kind in SLOTS:
-            method: Method = getattr(self, kind)
+        for method in self.methods.values():
             for name in method.columns:
-                wanted.setdefault(name, []).append(f"the {kind} '{method.name}'")
+                wanted.setdefault(name, []).append(f"the {method.kind} '{method.name}'")
         return {name: " and ".join(wanted[name]) for name in sorted(wanted)}
 
     def plain(self) -> dict[str, Any]:
         """The resolved recipe with every default written out, as YAML can hold it."""
         # `split` beside rows of eval is refused: it would say nothing.
         apart = {"split"} if self.data.eval else set()
+        optional = {key: getattr(self, key) for key in OPTIONAL}
         return {
-            "model": self.model.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json", exclude=apart),
+            "model": _plain_section(self.model, "model"),
+            "data": _plain_section(self.data, "data", apart),
             **{kind: _plain_method(getattr(self, kind)) for kind in SLOTS},
+            **{key: _plain_method(method) for key, method in optional.items() if method is not None},
+            **{key: [_plain_method(one) for one in getattr(self, key)] for key in LISTS if getattr(self, key)},
+            **({"supplies": dict(self.supplies)} if self.supplies else {}),
             "train": self.train.model_dump(mode="json"),
             "evaluate": [_plain_method(task) for task in self.evaluate],
             **({"use": list(self.use)} if self.use else {}),
         }
+
+
+def _plain_section(section: Section, name: str, apart: Collection[str] = ()) -> dict[str, Any]:
+    """The section's keys; methods that are not set are left out."""
+    methods = {key: getattr(section, key) for where, key in NESTED if where == name}
+    plain = section.model_dump(mode="json", exclude={*apart, *methods})
+    return plain | {key: _plain_method(method) for key, method in methods.items() if method is not None}
 
 
 def _plain_method(method: Method) -> dict[str, Any]:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tunewright import catalog
-from tunewright.catalog import Method
+from tunewright.catalog import Method, Need
 from tunewright.document import Document, Place
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe.options import checked
-from tunewright.recipe.sections import EMBEDDED, SLOTS, DataSpec, ModelSpec, Reading, SourceSpec, TrainSpec
+from tunewright.recipe.sections import (
+    EMBEDDED,
+    LISTS,
+    NESTED,
+    OPTIONAL,
+    SLOTS,
+    DataSpec,
+    ModelSpec,
+    Reading,
+    SourceSpec,
+    TrainSpec,
+)
 
-KEYS = ("model", "data", *SLOTS, "train", "evaluate", "use")
+KEYS = ("model", "data", *SLOTS, *OPTIONAL, *LISTS, "supplies", "train", "evaluate", "use")
 """The keys of a recipe, in the order in which it is written."""
 
 FILES = ("data", "function")
@@ -40,10 +51,17 @@ def resolved(document: Document) -> dict[str, Any]:
         kind: _method(document, kind, default if keys.get(kind) is None else keys[kind], (kind,))
         for kind, default in SLOTS.items()
     }
+    optional = {
+        key: None if keys.get(key) is None else _method(document, kind, keys[key], (key,))
+        for key, kind in OPTIONAL.items()
+    }
     return {
         "model": checked(document, ModelSpec, _model_keys(document), ("model",)),
         "data": _data(document),
         **slots,
+        **optional,
+        **{key: _methods(document, key, kind) for key, kind in LISTS.items()},
+        "supplies": _supplies(document),
         "train": checked(document, TrainSpec, {} if keys.get("train") is None else keys["train"], ("train",)),
         "evaluate": _tasks(document),
         "use": use,
@@ -67,7 +85,37 @@ def _model_keys(document: Document) -> Any:
     if not isinstance(value, Mapping):
         return value
     files = ("chat_template", "adapter") if value.get("path") == EMBEDDED else ("path", "chat_template", "adapter")
-    return document.anchored(value, *files)
+    return _nested(document, document.anchored(value, *files), "model")
+
+
+def _nested(document: Document, options: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The options of a section, with the methods among them found."""
+    own = {key: kind for (where, key), kind in NESTED.items() if where == section and options.get(key) is not None}
+    return {**options, **{key: _method(document, kind, options[key], (section, key)) for key, kind in own.items()}}
+
+
+def _methods(document: Document, key: str, kind: str) -> tuple[Method, ...]:
+    value = document.keys.get(key)
+    if value is None:
+        return ()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_method(document, kind, item, (key, index)) for index, item in enumerate(value))
+    return (_method(document, kind, value, (key,)),)
+
+
+def _supplies(document: Document) -> dict[str, str]:
+    value = document.keys.get("supplies") or {}
+    if not isinstance(value, Mapping):
+        raise document.fault(("supplies",), "not a set of options", found=value, expected="{need: what answers it}")
+    known = get_args(Need)
+    for name, given in value.items():
+        if name not in known:
+            raise document.fault(
+                ("supplies", name), "unknown key", hint=nearest(str(name), known) or f"Known: {', '.join(known)}."
+            )
+        if not isinstance(given, str):
+            raise document.fault(("supplies", name), "not usable", found=given, expected="a path or name")
+    return dict(document.anchored(value, *value))
 
 
 def _tasks(document: Document) -> tuple[Method, ...]:
@@ -129,6 +177,7 @@ def _data(document: Document) -> DataSpec:
     sources = _sources(document, options.pop(given[0]), ("data", given[0]), shared)
     evals = _sources(document, options.pop("eval", None) or (), ("data", "eval"), shared)
     options.pop("train", None), options.pop("sources", None)
+    options = _nested(document, options, "data")
     made: DataSpec = checked(document, DataSpec, {**options, "sources": sources, "eval": evals}, ("data",), ("train",))
     if evals and "split" in shared:
         raise document.fault(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
-from tunewright.catalog import option
+from tunewright.catalog import Method, option
 
 EMBEDDED = "nano"
 """The name under which a recipe asks for the embedded model."""
@@ -48,6 +48,9 @@ class ModelSpec(Section):
         None, "A Jinja file that replaces the tokenizer's chat template.", changes="tokens", to=None
     )
     add_tokens: AddedTokens = option(AddedTokens(), "New vocabulary entries.", changes="parameters", to=None)
+    quantize: SerializeAsAny[Method] | None = option(
+        None, "How the frozen weights are stored in fewer bits: a quantizer.", changes="bytes", to=None
+    )
     adapter: str | None = option(
         None, "A trained adapter (PEFT folder) to merge into the weights before this run's own adapter.",
         changes="loss", to=None,
@@ -132,6 +135,10 @@ class DataSpec(Reading):
     eval: tuple[SourceSpec, ...] = option(
         (), "Held-out rows; without them `split` of every source.", changes="output", to=None
     )
+    order: SerializeAsAny[Method] | None = option(
+        None, "In which order, how often and with which weight rows are drawn; default shuffled.", changes="loss",
+        to=None,
+    )  # fmt: skip
     max_length: int | None = option(
         None, "Longest sequence in tokens; default the model's context.", changes="tokens", to=48, ge=2
     )
@@ -219,6 +226,18 @@ class TrainSpec(Section):
             raise ValueError("keep_best needs evaluate_every, the steps between evaluations")
         return self
 
+
+NESTED = {
+    ("model", "quantize"): "quantizer",
+    ("data", "order"): "order",
+}
+"""Keys inside a section that hold one method or none -> its kind."""
+
+OPTIONAL = {"layers": "layers"}
+"""Keys that hold one method or none -> its kind."""
+
+LISTS = {"regularize": "regularizer"}
+"""Keys that hold a list of methods -> their kind."""
 
 SLOTS = {"adapter": "lora", "objective": "sft", "optimizer": "adamw", "schedule": "cosine"}
 """Keys that hold one method, with the method taken when the key is absent."""

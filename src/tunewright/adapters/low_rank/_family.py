@@ -45,6 +45,10 @@ class LowRank(Adapter):
     )
 
     @property
+    def traits(self) -> frozenset[str]:
+        return super().traits | {"low_rank"}
+
+    @property
     def trains_weights(self) -> bool:
         return bool(self.train_modules)
 
@@ -63,7 +67,7 @@ class LowRank(Adapter):
         layers: dict[str, LowRankLayer] = {}
         for name, layer in chosen.items():
             scale = self.alpha / (plan[name] ** 0.5 if self.rank_stabilized else plan[name])
-            down, up = self.start(layer, plan[name], scale)
+            down, up = offered(layer, plan[name], scale) or self.start(layer, plan[name], scale)
             device = layer.weight.device
             layers[name] = LowRankLayer(layer, down.to(device), up.to(device), scale, self.dropout)  # type: ignore[arg-type]
             _put(model, name, layers[name])
@@ -164,6 +168,25 @@ class AttachedLowRank(Attached):
             transposed=any(isinstance(layer.base, Conv1D) for layer in self.layers.values()),
             dropout=self.method.dropout,
         )
+
+
+def offered(layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor] | None:
+    """A and B of the product that a layer offers for its update to begin with (`offer`: out x r, r x in), if any.
+
+    Raises `BadInput` when the offer is of another rank.
+    """
+    offer: tuple[Tensor, Tensor] | None = getattr(layer, "offer", None)
+    if offer is None:
+        return None
+    up, down = offer
+    if down.shape[0] != rank:
+        raise BadInput(
+            "the quantized layers offer a first update of another rank",
+            field="adapter.rank",
+            found=rank,
+            expected=str(down.shape[0]),
+        )
+    return down / scale**0.5, up / scale**0.5
 
 
 def kaiming(rank: int, width: int) -> Tensor:

@@ -1,1 +1,5 @@
-"""Fewer bits per weight."""
+"""Quantizers: frozen weights in fewer bits."""
+
+from tunewright.catalog import lazily
+
+__getattr__ = lazily("quantizer")
