@@ -22,7 +22,7 @@ class PromptEnsemble(Claim):
     Sentiment of short reviews: LoRA on the embedded model, 150 rows read until it is over-confident, measured on 250
     held-out rows in six prompt formats. Each member is the model under one format; the ensemble averages the
     probabilities of the three answers. Calibration error with ten bins of equal width. Shown beside: the element-wise
-    maximum, renormalised, and confidence minus accuracy.
+    maximum, renormalised, and confidence minus accuracy. The first run, of 6 seeds, left it undecided (17% [-1, 35]).
     """
 
     name: ClassVar[str] = "prompt_ensemble"
@@ -42,7 +42,7 @@ class PromptEnsemble(Claim):
         Criterion("relative reduction of the calibration error", "above", 0.2, "share"),
         Criterion("accuracy of the ensemble minus that of single formats", "above", -1.0, "points"),
     )
-    seeds: ClassVar[int] = 6
+    seeds: ClassVar[int] = 14
     budget: ClassVar[str] = "20 steps of 2,048 tokens per seed"
 
     def findings(self, bench: Bench) -> Findings:
