@@ -18,8 +18,8 @@ from tunewright import catalog, claims, machine, output
 from tunewright.claims.base import Claim, Judgement, Verdict, judge, overall
 from tunewright.errors import BadInput, nearest
 from tunewright.evaluate.base import Subject
-from tunewright.recipe import Recipe
 from tunewright.hooks import Hook
+from tunewright.recipe import Recipe
 
 if TYPE_CHECKING:
     from tunewright.train.loop import Loop, Step

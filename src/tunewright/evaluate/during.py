@@ -11,9 +11,9 @@ from typing import Any
 
 from tunewright.errors import BadInput, nearest
 from tunewright.evaluate.base import Scores
+from tunewright.hooks import Hook
 from tunewright.models.shards import whole
 from tunewright.train.checkpoint import read_folder, write_folder
-from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Step
 
 

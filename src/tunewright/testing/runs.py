@@ -15,6 +15,7 @@ from tunewright.adapters.base import Adapter, Attached
 from tunewright.catalog import Method
 from tunewright.data.batches import Batch, Plan, collate
 from tunewright.data.table import Table
+from tunewright.hooks import Hook
 from tunewright.models.load import head_is_plain
 from tunewright.models.policy import Policy
 from tunewright.objectives.base import Objective
@@ -22,7 +23,6 @@ from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.testing.models import tiny
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Settings, Step
 from tunewright.train.processes import World
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunewright.errors import BadInput
-from tunewright.models.shards import like, whole
 from tunewright.hooks import Hook
+from tunewright.models.shards import like, whole
 from tunewright.train.loop import Loop, State, Step
 
 MANIFEST = "manifest.json"

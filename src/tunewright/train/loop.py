@@ -16,12 +16,12 @@ from tunewright.adapters.base import Attached
 from tunewright.data.batches import Batch, Indices, Plan, collate, micro_batches
 from tunewright.data.table import Table
 from tunewright.errors import Interrupted
+from tunewright.hooks import Hook
 from tunewright.models.policy import Policy
 from tunewright.models.shards import whole
 from tunewright.objectives.base import Loss, Objective
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.train.faults import explain
-from tunewright.hooks import Hook
 from tunewright.train.processes import World
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from tunewright import catalog
+from tunewright.hooks import Hook
 from tunewright.models.shards import shard
 from tunewright.testing.runs import ALONE, Steps, tiny_loop
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.hooks import Hook
 from tunewright.train.loop import Settings
 
 TABLE = random_table()

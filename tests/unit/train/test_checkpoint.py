@@ -14,12 +14,12 @@ import torch
 from tunewright import catalog
 from tunewright.adapters import Full, LoRA
 from tunewright.errors import BadInput, Interrupted
+from tunewright.hooks import Hook
 from tunewright.optimize.optimizers import SGD, AdamW
 from tunewright.testing.optimizers import assert_same_place
 from tunewright.testing.runs import tiny_loop
 from tunewright.train import checkpoint
 from tunewright.train.checkpoint import Checkpoints, latest, pack, read_folder, unpack, verify, write_folder
-from tunewright.hooks import Hook
 
 
 @pytest.fixture

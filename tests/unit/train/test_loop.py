@@ -8,12 +8,12 @@ import torch
 
 from tunewright.adapters import Full, LoRA
 from tunewright.errors import Interrupted
+from tunewright.hooks import Hook
 from tunewright.optimize.optimizers import SGD, AdamW
 from tunewright.optimize.schedules import Constant, Linear
 from tunewright.testing.optimizers import assert_same_place
 from tunewright.testing.runs import Steps, attach, differs, disturb, tiny_loop, tiny_policy, usual_parts
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.hooks import Hook
 from tunewright.train.loop import Settings
 
 TABLE = random_table((9,) * 8)

@@ -7,12 +7,12 @@ import torch
 
 from tunewright.adapters import Full, LoRA
 from tunewright.errors import NotFinite
+from tunewright.hooks import Hook
 from tunewright.optimize.optimizers import SGD, AdamW
 from tunewright.optimize.schedules import Constant
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Steps, tiny_loop
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.hooks import Hook
 from tunewright.train.loop import Settings
 
 STEADY = {"schedule": Constant(warmup=0)}
