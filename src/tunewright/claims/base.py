@@ -159,12 +159,23 @@ class Claim(Method):
 
     @classmethod
     def digest(cls) -> str:
-        """A hash of the declaration: of the code of its file, without docstrings, comments and layout."""
-        tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+        """A hash of the declaration: of the code of its file and of the files beside it that this one takes names from.
+
+        Docstrings, comments and layout do not count.
+        """
+        own = vars(sys.modules[cls.__module__]).values()
+        beside = {getattr(value, "__module__", None) or "" for value in own}
+        names = {cls.__module__, *(name for name in beside if name.startswith("tunewright.claims."))} - {__name__}
+        return hashlib.sha256("\n".join(_code(name) for name in sorted(names)).encode()).hexdigest()[:16]
+
+
+def _code(module: str) -> str:
+    """The syntax tree of a module's source, without docstrings."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 class Compared(Claim):
