@@ -170,12 +170,12 @@ class Claim(Method):
 
 
 def _code(module: str) -> str:
-    """The syntax tree of a module's source, without docstrings."""
+    """A module's source without docstrings, comments and layout, the same under every version of Python."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 class Compared(Claim):
