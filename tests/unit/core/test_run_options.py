@@ -9,6 +9,7 @@ from tunewright import pipeline
 from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
 from tunewright.testing.models import tiny_folder
+from tunewright.testing.runs import Steps
 
 
 @pytest.fixture
@@ -52,10 +53,11 @@ def test_compiled_model_trains_to_the_same_losses(keys, tmp_path):
     for compiled in (False, True):
         keys["train"]["compile"] = compiled
         counters.clear()
-        folder = tmp_path / str(compiled)
-        pipeline.run(Recipe.of(**keys), folder, quiet=True)
+        loop = pipeline.build_loop(pipeline.assemble(Recipe.of(**keys)), tmp_path, record=False)
+        steps = Steps()
+        loop.hooks = [steps]
+        loop.run()
         assert bool(counters["stats"]["unique_graphs"]) is compiled
-        losses.append([line for line in (folder / "metrics.jsonl").read_text().splitlines() if '"loss"' in line])
-    values = [[float(line.split('"loss": ')[1].split(",")[0]) for line in each] for each in losses]
-    assert len(values[0]) == 2
-    assert values[0] == pytest.approx(values[1], rel=1e-4)
+        losses.append([step.loss for step in steps.done])
+    assert len(losses[0]) == 2
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
