@@ -51,7 +51,7 @@ def export(
                 "this adapter is not a set of low-rank pairs, so PEFT has no format for it", hint="Export it merged."
             )
         model = tuned.assembly.recipe.model
-        if model.adapter is not None or model.add_tokens.tokens:
+        if (model.adapter is not None and model.adapter_as == "base") or model.add_tokens.tokens:
             raise BadInput(
                 "the adapter alone would be put on another base than it was trained on",
                 field="model.adapter" if model.adapter is not None else "model.add_tokens",

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from tunewright import output
 from tunewright.adapters._peft import load_peft
-from tunewright.adapters.base import Adapter, Attached
+from tunewright.adapters.base import Adapter, Attached, LoraExport
 from tunewright.costs import micro_batch_tokens, width_multiple
 from tunewright.data.batches import Batch, Plan, Share
 from tunewright.data.order.base import Order
@@ -111,7 +111,8 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     assembly = assemble(recipe, world, say)
     _check_watched(assembly)
     tasks = recipe.evaluate
-    with assembly.attached.disabled():
+    goes_on = recipe.model.adapter is not None and recipe.model.adapter_as == "start"
+    with nullcontext() if goes_on else assembly.attached.disabled():
         before = _measured(assembly, "before", say)
         few_shot = with_shots(assembly.subject(), tasks)
     # Only what can begin may discard what an earlier run wrote.
@@ -192,7 +193,7 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
     # What trains starts from the checkpoint's own values, not from their rounding.
     whole = cast(Adapter, recipe.adapter).trains_weights
     loaded = load(recipe.model, "fp32" if whole else resolve_precision(recipe.train.precision), world.device)
-    if recipe.model.adapter is not None:
+    if recipe.model.adapter is not None and recipe.model.adapter_as == "base":
         load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
     if recipe.model.quantize is not None:
         cast(Quantizer, recipe.model.quantize).apply(loaded.policy.model)
@@ -218,6 +219,16 @@ def _beside(recipe: Recipe, name: str, loaded: Loaded, world: World) -> Policy:
     return other
 
 
+def _trained_before(recipe: Recipe, model: Any) -> LoraExport | None:
+    """The adapter whose training goes on, read through the model that it was trained on."""
+    if recipe.model.adapter is None or recipe.model.adapter_as != "start":
+        return None
+    attached = load_peft(_adapter_folder(recipe), model)
+    trained = attached.as_lora()
+    attached.detach()
+    return trained
+
+
 def _adapter_folder(recipe: Recipe) -> Path:
     """The folder of the adapter to continue from: a PEFT folder, or that of a run."""
     folder = find_path(str(recipe.model.adapter), recipe.origin, ("model", "adapter"))
@@ -231,7 +242,10 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
         use_float32(model)
     if recipe.train.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    trained = _trained_before(recipe, model)
     attached = cast(Adapter, recipe.adapter).attach(model)
+    if trained is not None:
+        attached.start_from(trained)
     if not any(p.requires_grad for p in attached.trained().values()):
         raise recipe.fault(("adapter",), "nothing trains: the adapter has no trained parameter")
     policy.set_reference(attached.disabled)

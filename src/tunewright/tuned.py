@@ -66,7 +66,11 @@ def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:
         raise BadInput(
             "not the folder of a finished run", file=folder, expected=f"{output.RECIPE} and {output.ADAPTER}/"
         )
-    assembly = assemble(Recipe.read(folder / output.RECIPE, changes))
+    recipe = Recipe.read(folder / output.RECIPE, changes)
+    if recipe.model.adapter_as == "start":
+        # The trained adapter holds what it started from.
+        recipe = Recipe.read(folder / output.RECIPE, [*changes, "model.adapter=null"])
+    assembly = assemble(recipe)
     peft, own = folder / output.ADAPTER / WEIGHTS, folder / output.ADAPTER / "trained.safetensors"
     try:
         state = from_peft(load_file(peft)) if peft.is_file() else load_file(own)

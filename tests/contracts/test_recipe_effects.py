@@ -73,6 +73,7 @@ ELSEWHERE = {
     "model.revision": "unit/models/test_repositories.py::test_the_revision_that_is_named_is_loaded",
     "model.trust_remote_code": "unit/models/test_repositories.py::test_code_of_a_repository_runs_only_where_it_is_trusted",
     "model.adapter": "journeys/test_commands.py::test_an_adapter_is_continued",
+    "model.adapter_as": "journeys/test_commands.py::test_training_of_an_adapter_goes_on",
     "data.sources": "unit/core/test_recipe.py::test_options_under_data_hold_for_every_source_and_yield_to_its_own",
     "data.train.0.subset": "unit/data/test_data_hub.py::test_subset_and_part_choose_the_rows",
     "data.train.0.part": "unit/data/test_data_hub.py::test_subset_and_part_choose_the_rows",

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 
@@ -183,6 +184,30 @@ def test_an_adapter_is_continued(done, small, tmp_path):
     # An adapter alone would be put on a base that lacks the first one.
     refused = call("export", tmp_path / "second", "-o", tmp_path / "alone", "--form", "adapter")
     assert refused.status == 2 and "model.adapter" in refused.err and not (tmp_path / "alone").exists()
+
+
+def test_training_of_an_adapter_goes_on(done, small, tmp_path):
+    """The first run's adapter is the start of the second run's, so that one adapter on the old base holds both."""
+    folder, _ = done
+    _, first = evidence(folder)
+    earlier = tmp_path / "earlier"
+    shutil.copytree(folder, earlier)
+    small["model"] = {"path": small["model"], "adapter": str(earlier), "adapter_as": "start"}
+    good("run", written(tmp_path, small, "on.yaml"), "-o", tmp_path / "on", "-q")
+    _, second = evidence(tmp_path / "on")
+    assert second["perplexity"]["before"] == pytest.approx(first["perplexity"]["after"], abs=1e-4)
+    assert second["perplexity"]["after"] < second["perplexity"]["before"]
+    shutil.rmtree(earlier)
+    found = good("evaluate", tmp_path / "on", "--json").json()
+    assert found["measures"][0]["after"] == pytest.approx(second["perplexity"]["after"], abs=1e-5)
+    good("export", tmp_path / "on", "-o", tmp_path / "alone", "--form", "adapter")
+    small["adapter"] = {
+        **(small["adapter"] if isinstance(small.get("adapter"), dict) else {}),
+        "method": "lora",
+        "rank": 3,
+    }
+    refused = call("run", written(tmp_path, small, "other.yaml"), "-o", tmp_path / "other", "-q")
+    assert refused.status == 2 and "rank 3" in refused.err and "adapter_as: base" in refused.err
 
 
 def test_an_adapter_saved_by_peft_is_continued(small, tiny, tmp_path):

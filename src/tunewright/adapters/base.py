@@ -122,6 +122,18 @@ class Attached(ABC):
         """The update as low-rank pairs where it is exactly that, else None."""
         return None
 
+    def start_from(self, trained: LoraExport) -> None:
+        """Takes another adapter's pairs as the first values of this one's.
+
+        Raises `BadInput` where this adapter is of another form, or of other layers or ranks.
+        """
+        raise BadInput(
+            "this adapter cannot start from trained pairs",
+            field="model.adapter_as",
+            found="start",
+            hint="Use 'adapter_as: base', which puts the new adapter on top of the old one.",
+        )
+
     def penalty(self) -> Tensor | None:
         """A term the adapter adds to the loss of every micro-batch (already averaged), or None."""
         return None

@@ -52,8 +52,11 @@ class ModelSpec(Section):
         None, "How the frozen weights are stored in fewer bits: a quantizer.", changes="bytes", to=None
     )
     adapter: str | None = option(
-        None, "A trained adapter (PEFT folder) to merge into the weights before this run's own adapter.",
-        changes="loss", to=None,
+        None, "A trained adapter (PEFT folder, or that of a run) that this run goes on from.", changes="loss", to=None
+    )
+    adapter_as: Literal["base", "start"] = option(
+        "base", "What that adapter is: `base`, merged into the weights below this run's own adapter, or `start`, the"
+        " first values of this run's adapter, which trains on.", changes="parameters", to=None,
     )  # fmt: skip
 
 

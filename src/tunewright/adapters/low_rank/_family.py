@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -154,8 +154,29 @@ class AttachedLowRank(Attached):
                 found[inner[prefix] + key.removeprefix(prefix) if prefix else key] = value
         return found
 
+    @torch.no_grad()
+    def start_from(self, trained: LoraExport) -> None:
+        ours = {name: layer.down.shape[0] for name, layer in self.layers.items()}
+        theirs = {name: pair.down.shape[0] for name, pair in trained.pairs.items()}
+        own = self.whole.parameters if self.whole else {}
+        if ours != theirs or set(own) != set(trained.whole):
+            raise BadInput(
+                "the adapter to go on from is not of this recipe's form",
+                field="model.adapter",
+                found=_form(theirs, trained.whole),
+                expected=_form(ours, own),
+                hint="Set 'adapter' to its ranks and layers, or put the new one on top: 'adapter_as: base'.",
+            )
+        for name, pair in trained.pairs.items():
+            layer = self.layers[name]
+            scale = pair.alpha / theirs[name] ** _power(trained.rank_stabilized)
+            layer.down.copy_(pair.down)
+            layer.up.copy_(pair.up * (scale / layer.scale))
+        for name, value in trained.whole.items():
+            own[name].copy_(value)
+
     def as_lora(self) -> LoraExport:
-        power = 0.5 if self.method.rank_stabilized else 1.0
+        power = _power(self.method.rank_stabilized)
         return LoraExport(
             pairs={
                 name: LoraPair(
@@ -168,6 +189,12 @@ class AttachedLowRank(Attached):
             transposed=any(isinstance(layer.base, Conv1D) for layer in self.layers.values()),
             dropout=self.method.dropout,
         )
+
+
+def _form(ranks: Mapping[str, int], whole: Iterable[str]) -> str:
+    """What an adapter consists of, in words."""
+    counted = ", ".join(str(rank) for rank in sorted(set(ranks.values())))
+    return f"rank {counted} on {len(ranks)} layers" + (f", {len(set(whole))} whole tensors" if set(whole) else "")
 
 
 def offered(layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor] | None:
@@ -187,6 +214,10 @@ def offered(layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor] 
             expected=str(down.shape[0]),
         )
     return down / scale**0.5, up / scale**0.5
+
+
+def _power(rank_stabilized: bool) -> float:
+    return 0.5 if rank_stabilized else 1.0
 
 
 def kaiming(rank: int, width: int) -> Tensor:
