@@ -11,6 +11,7 @@ import numpy as np
 from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect
 from tunewright.evaluate.base import Unit
 from tunewright.evaluate.measure import SHOWN
+from tunewright.evaluate.statistics import time_score
 
 POSITION = {"tokens": "tokens", "seconds": "seconds of training", "flops": "operations"}
 
@@ -59,7 +60,7 @@ def _budget(comparison: Comparison) -> str:
 
 def number(value: float) -> str:
     """A budget as a person writes it."""
-    return f"{value:,.0f}" if value < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.3g}"
 
 
 def amount(value: float, unit: Unit, sign: str = "") -> str:
@@ -130,8 +131,15 @@ def _choice(comparison: Comparison, arm: ArmOutcome) -> dict[str, Any]:
         row["times"] = {
             name: {"each": values.tolist(), "median": float(np.median(values))} for name, values in times.items()
         }
-        row["times"]["reached"] = arm.times.reached
+        row["times"] |= {"reached": arm.times.reached, "score": _time_score(comparison)[arm.name]}
     return row
+
+
+def _time_score(comparison: Comparison) -> dict[str, float]:
+    """Every arm's score from its median tokens to the target: 1 for the fastest, 0 from four times as many on."""
+    waited = {arm.name: float(np.median(arm.times.tokens)) for arm in comparison.arms if arm.times is not None}
+    scores = time_score(np.asarray(list(waited.values()))[:, None])
+    return dict(zip(waited, scores.tolist(), strict=True))
 
 
 def _finite(value: Any) -> Any:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tunewright.comparison.calibration import judge
+from tunewright.comparison.calibration import calibrate, judge, told
+from tunewright.comparison.outcome import Times
 from tunewright.comparison.page import frontier, render
 from tunewright.comparison.verdict import plain
 from tunewright.errors import BadInput
@@ -91,10 +92,43 @@ def test_the_page_escapes_names_and_needs_nothing_else(outcome):
     assert "src=" not in page and "http" not in page and "No difference found" in page
 
 
+def test_the_terminal_shows_the_table(outcome):
+    import io
+
+    from rich.console import Console
+
+    from tunewright.report.console import show_comparison
+
+    found = outcome({"a": BASE, "b": GOOD}, warnings=("look here",))
+    shown = io.StringIO()
+    show_comparison(plain(found), found.folder, Console(file=shown, width=160))
+    text = shown.getvalue()
+    assert found.verdict[:60] in text and "reference" in text and "better" in text and "warning: look here" in text
+    assert "40, 0, 0" in text and "comparison.html" in text
+
+
+def test_the_time_to_a_target_is_scored_against_the_fastest(outcome):
+    from dataclasses import replace
+
+    made = outcome({"a": BASE, "b": GOOD, "c": SAME})
+    waited = {"a": [100.0] * 5, "b": [200.0] * 5, "c": [100.0, *[np.inf] * 4]}
+    arms = [replace(arm, times=Times(*(np.asarray(waited[arm.name]),) * 3)) for arm in made.arms]
+    times = [arm["times"] for arm in plain(replace(made, arms=tuple(arms), target=0.5))["arms"]]
+    assert [one["score"] for one in times] == pytest.approx([1.0, 2 / 3, 0.0])
+    assert [one["reached"] for one in times] == [5, 5, 1] and times[2]["tokens"]["median"] is None
+    assert "Time to result" in render(replace(made, arms=tuple(arms), target=0.5))
+
+
+def test_a_pool_too_small_for_its_draws_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="too small a pool"):
+        calibrate(tmp_path, runs=19)
+
+
 def test_no_difference_is_found_in_one_of_twenty_where_there_is_none():
     pool = np.random.default_rng(1).normal(0.5, 0.03, (60, 1)) + np.zeros((60, 20))
     found = judge("quality", pool, np.ones(20), seeds=5, draws=1000)
     assert 0.03 <= found.alarms <= 0.07 and found.family_alarms <= 0.07
+    assert f"{found.alarms:.1%}" in told([found])
     assert [row["found"] for row in found.curve] == pytest.approx([row["expected"] for row in found.curve], abs=0.06)
 
 
