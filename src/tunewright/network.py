@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -69,7 +70,7 @@ def _offline() -> Iterator[None]:
     """The hub's libraries without the network; each reads its own setting when it is used."""
     from huggingface_hub import constants
 
-    settings = [constants, *([sys.modules["datasets.config"]] if "datasets.config" in sys.modules else [])]
+    settings: list[Any] = [constants, *([sys.modules["datasets.config"]] if "datasets.config" in sys.modules else [])]
     before = [module.HF_HUB_OFFLINE for module in settings]
     for module in settings:
         module.HF_HUB_OFFLINE = True

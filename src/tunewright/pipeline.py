@@ -46,7 +46,7 @@ from tunewright.report.evidence import Evidence
 from tunewright.results import evidence_of, save_adapter, write_report
 from tunewright.train.checkpoint import Checkpoints, latest, unpack
 from tunewright.train.loop import Loop, Settings
-from tunewright.train.metrics import Metrics, ProgressBar
+from tunewright.train.metrics import Metrics, ProgressBar, check_trackers
 from tunewright.train.processes import World
 from tunewright.train.rehearsal import Rehearsal, rehearse
 
@@ -108,6 +108,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     say = _speaker(quiet or not world.main)
     if world.main:
         output.check(folder, recipe, resume=resume, overwrite=overwrite)
+        check_trackers(recipe.train.trackers)
     assembly = assemble(recipe, world, say)
     _check_watched(assembly)
     tasks = recipe.evaluate
@@ -259,7 +260,9 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
         replicated = [] if own else list(attached.trained().values())
         shard(policy, replicated, world.device, world.size)
     if recipe.train.compile:
-        model.base_model.forward = torch.compile(model.base_model.forward, dynamic=True)
+        plain, compiled = model.base_model.forward, torch.compile(model.base_model.forward, dynamic=True)
+        # Generation calls the body with ever new lengths, each of which would be compiled.
+        model.base_model.forward = lambda *args, **given: (compiled if model.training else plain)(*args, **given)
     return attached
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,23 +62,27 @@ class Metrics(Hook):
             tracker.finish()
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises `BadInput` for a tracker that is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise BadInput(
+                f"the tracker '{name}' is not installed",
+                field="train.trackers",
+                hint=f"Run: pip install 'tunewright[{name}]'.",
+            )
+
+
 def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    try:
-        where = {"run_name": name, "logging_dir": folder} if name == "tensorboard" else {"run_name": folder.name}
-        tracker = LOGGER_TYPE_TO_CLASS[name](**where)
-        if hasattr(tracker, "start"):
-            tracker.start()
-        if name != "tensorboard":
-            tracker.store_init_configuration(dict(settings))
-        return tracker
-    except ImportError:
-        raise BadInput(
-            f"the tracker '{name}' is not installed",
-            field="train.trackers",
-            hint=f"Run: pip install 'tunewright[{name}]'.",
-        ) from None
+    where = {"run_name": name, "logging_dir": folder} if name == "tensorboard" else {"run_name": folder.name}
+    tracker = LOGGER_TYPE_TO_CLASS[name](**where)
+    if hasattr(tracker, "start"):
+        tracker.start()
+    if name != "tensorboard":
+        tracker.store_init_configuration(dict(settings))
+    return tracker
 
 
 class ProgressBar(Hook):
