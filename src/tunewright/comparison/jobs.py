@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import tunewright
 from tunewright.data.files import hashed
 from tunewright.data.parts import parts
 from tunewright.evaluate.base import Scores
@@ -116,8 +117,12 @@ def trial_recipe(recipe: Recipe, seed: int, values: Mapping[str, Any] | None = N
 
 
 def digests(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 of every file the recipe reads rows or code from. Raises `BadInput` for one that cannot be read."""
-    found = dict(hashed(recipe, parts(recipe)).digests)
+    """What a result rests on beside the recipe: SHA-256 of every file it reads rows or code from, size and time of the
+    model's own files, and our version. Raises `BadInput` for a file that cannot be read."""
+    found = {**hashed(recipe, parts(recipe)).digests, "tunewright": tunewright.__version__}
+    for folder in (recipe.model.path, recipe.model.adapter):
+        for weights in Path(folder).glob("*.safetensors") if folder is not None else ():
+            found[str(weights)] = f"{weights.stat().st_size} bytes, {weights.stat().st_mtime_ns}"
     named = [
         value for task in recipe.evaluate for value in (getattr(task, "data", None), getattr(task, "function", None))
     ]

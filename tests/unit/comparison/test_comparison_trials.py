@@ -35,6 +35,22 @@ def test_a_trial_equals_a_run_and_kept_parts_change_nothing(small, kept, tmp_pat
     assert alone.scores[0].score == after
 
 
+def test_changed_rows_or_weights_make_another_trial(small, tmp_path):
+    import os
+    import shutil
+
+    rows, model = tmp_path / "train.jsonl", tmp_path / "model"
+    shutil.copy(small["data"]["train"], rows)
+    shutil.copytree(small["model"], model)
+    own = {**small, "model": str(model), "data": {**small["data"], "train": str(rows)}}
+    first = job(own).key
+    assert job(own).key == first
+    os.utime(model / "model.safetensors", (1, 1))
+    second = job(own).key
+    rows.write_text(rows.read_text().replace("red", "rot"))
+    assert len({first, second, job(own).key}) == 3
+
+
 def test_full_tuning_leaves_the_kept_model_as_it_was(small, kept):
     full = {**small, "adapter": "full", "optimizer": {"method": "adamw", "lr": 1e-3}}
     first, second = (perform(job(full, seed=2), kept) for _ in range(2))
