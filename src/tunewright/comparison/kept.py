@@ -36,7 +36,8 @@ class Kept:
     def data(self, recipe: Recipe) -> Prepared:
         """The recipe's prepared data."""
         keys = recipe.plain()
-        name = json.dumps([keys["model"], keys["data"]], sort_keys=True)
+        wanted = [sorted(recipe.objective.needs), list(recipe.columns)]
+        name = json.dumps([keys["model"], keys["data"], *wanted], sort_keys=True)
         return _recalled(self._data, name, lambda: read(recipe))
 
     def base(self, recipe: Recipe, world: World) -> Loaded:
@@ -53,7 +54,7 @@ class Kept:
             return None
         whole = cast(Adapter, recipe.adapter).trains_weights
         dtype = "fp32" if whole else resolve_precision(recipe.train.precision)
-        name = json.dumps([recipe.model.model_dump(mode="json"), dtype], sort_keys=True)
+        name = json.dumps([recipe.plain()["model"], dtype, dict(recipe.supplies)], sort_keys=True)
         if name not in self._models and name not in self._large:
             fresh = load_base(recipe, world)
             if sum(p.numel() * p.element_size() for p in fresh.policy.parameters()) > KEPT_BYTES:
