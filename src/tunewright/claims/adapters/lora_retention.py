@@ -12,14 +12,14 @@ from tunewright.claims.base import Bench, Claim, Criterion, Findings
 from tunewright.evaluate.tasks.perplexity import Perplexity
 from tunewright.evaluate.tasks.retention import Retention
 
-TARGET, MOST = 0.3, 40
+TARGET, MOST = 0.45, 40
 
 
 class LoRARetention(Claim):
     """At the same loss on the task, LoRA has lost less of what the base model knew than full tuning.
 
-    Word problems on the embedded model; each run stops at the first step whose held-out loss on 60 problems is at most
-    0.3 nats per token (the base has 0.9), or after 40 steps. Then the loss on 200 retention texts. Learning rates were
+    Word problems on the embedded model; each run stops at the first step whose held-out loss on 40 problems is at most
+    0.45 nats per token (the base has 0.9), or after 40 steps. Then the loss on 200 retention texts. Learning rates were
     set beforehand (LoRA of rank 16: 3e-3, full: 1e-3); steps and reached losses are shown. The paper's intruder
     dimensions are not counted here.
     """
@@ -36,7 +36,7 @@ class LoRARetention(Claim):
         Criterion("retention loss at the task's target, LoRA minus full", "below", -0.01, "nats per token"),
     )
     seeds: ClassVar[int] = 5
-    budget: ClassVar[str] = "at most 40 steps of 1,024 tokens per arm and seed, to a held-out loss of 0.3"
+    budget: ClassVar[str] = "at most 40 steps of 1,024 tokens per arm and seed, to a held-out loss of 0.45"
 
     def findings(self, bench: Bench) -> Findings:
         """The difference of the retention losses for every seed."""
@@ -52,7 +52,7 @@ class LoRARetention(Claim):
 
     def _end(self, bench: Bench, arm: str, seed: int, changes: dict[str, Any]) -> tuple[float, float, float]:
         """Retention loss, task loss and steps at the target."""
-        made = recipe("word_problems", steps=MOST, tokens=1024, held=60, seed=seed, schedule="constant", **changes)
+        made = recipe("word_problems", steps=MOST, tokens=1024, held=40, seed=seed, schedule="constant", **changes)
         trial = bench.trial(arm, made)
         loss, steps = float("inf"), 0
         while loss > TARGET and steps < MOST:
