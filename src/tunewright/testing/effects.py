@@ -65,7 +65,7 @@ def observe_loop(parts: Parts) -> Observed:
         "steps": len(steps.done),
         "tokens": loop.state.tokens,
         "bytes": sum(v.nbytes for v in [*moments, *loop.attached.state().values()]),
-        "log": [step.parts for step in steps.done],
+        "log": ([step.parts for step in steps.done], [hook.state() for hook in loop.hooks]),
         "error": "",
     }
 
@@ -75,6 +75,7 @@ OBSERVERS: dict[str, Observe] = {
     "objective": observe_loop,
     "optimizer": observe_loop,
     "schedule": observe_loop,
+    "layers": observe_loop,
     "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }
 """Kind of method -> how a run with it is observed; a kind without a line here is observed by its own tests."""

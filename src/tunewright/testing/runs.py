@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tunewright import catalog
 from tunewright.adapters.base import Adapter, Attached
 from tunewright.catalog import Method
+from tunewright.data.answers import Answers
 from tunewright.data.batches import Batch, Plan, collate
 from tunewright.data.table import Table
 from tunewright.hooks import Hook
 from tunewright.models.load import head_is_plain
 from tunewright.models.policy import Policy
-from tunewright.objectives.base import Objective
+from tunewright.objectives.base import Objective, surveyed
 from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.testing.models import tiny
@@ -70,12 +71,22 @@ def tiny_loop(
     world: World = ALONE,
     steps: int = 8,
 ) -> Loop:
-    """A loop over a tiny model and random data; `parts` replaces some of `usual_parts`."""
-    chosen = {**usual_parts(), **(parts or {})}
+    """A loop over a tiny model and random data; `parts` replaces some of `usual_parts`, and may add other kinds.
+
+    What the methods do in the loop (`hook`) comes before `hooks`.
+    """
+    chosen: dict[str, Any] = {**usual_parts(), **(parts or {})}
     policy = tiny_policy(model)
+    if "quantizer" in chosen:
+        chosen["quantizer"].apply(policy.model)
     settings = settings or Settings(micro_batch_tokens=32)
     attached = attach(cast(Adapter, chosen["adapter"]), policy, settings.seed)
-    table = random_table() if table is None else table
+    supply(policy, cast(Objective, chosen["objective"]))
+    table = table_for(cast(Objective, chosen["objective"])) if table is None else table
+    plan = plan or plan_of(table, steps)
+    if "order" in chosen:
+        plan = chosen["order"].plan(plan, table)
+    acting = [chosen[kind].hook() for kind in ("layers", "regularizer", "schedule") if kind in chosen]
     return Loop(
         policy,
         attached,
@@ -83,10 +94,10 @@ def tiny_loop(
         cast(Optimizer, chosen["optimizer"]).build(attached.trained()),
         cast(Schedule, chosen["schedule"]),
         table,
-        plan or plan_of(table, steps),
+        plan,
         settings,
         world,
-        hooks,
+        [*(hook for hook in acting if hook is not None), *hooks],
     )
 
 
@@ -115,7 +126,7 @@ def gradient(
     for parameter in trained:
         parameter.grad = None
     total = weight = 0.0
-    for batch in batches:
+    for batch in ready(objective, policy, batches):
         loss = objective.loss(policy, batch)
         loss.total.backward()
         total, weight = total + loss.total.item(), weight + float(loss.weight)
@@ -123,17 +134,35 @@ def gradient(
     return torch.cat([g.flatten() for g in found]) / weight, total / weight
 
 
+def table_for(objective: Objective) -> Table:
+    """Random rows as an objective needs them."""
+    wanted = random_table(answers=Answers.wanted(objective.needs), columns=objective.columns)
+    return objective.arrange(wanted, 0)
+
+
+def supply(policy: Policy, objective: Objective) -> None:
+    """Gives the policy another tiny model for the need of a teacher."""
+    if "teacher" in objective.needs:
+        policy.supply("teacher", tiny_policy(tiny(seed=5)).requires_grad_(False))
+
+
+def ready(objective: Objective, policy: Policy, batches: Sequence[Batch], step: int = 3, total: int = 4) -> list[Batch]:
+    """A step's batches as the loop hands them to the objective."""
+    return surveyed(objective, policy, [objective.transform(batch, 0, step, total) for batch in batches])
+
+
 def layouts(table: Table) -> dict[str, list[Batch]]:
-    """The same sequences as batches in every way: one row each, two by four, all at once, packed, over-padded."""
-    every = list(range(len(table)))
-    make = partial(collate, table)
+    """The same sequences as batches in every way: one row each, two halves, all at once, packed, over-padded; what
+    stands together stays so."""
+    units = np.arange(len(table)).reshape(-1, table.together)
+    make = lambda chosen, packed=False: collate(table, chosen.ravel(), packed=packed)
     return {
-        "1 x all": [make(every)],
-        "2 x half": [make(every[: len(every) // 2]), make(every[len(every) // 2 :])],
-        "all x 1": [make([index]) for index in every],
-        "packed": [make(every, packed=True)],
-        "packed in two": [make(every[::2], packed=True), make(every[1::2], packed=True)],
-        "padded further": [_wider(make(every), 7)],
+        "1 x all": [make(units)],
+        "2 x half": [make(units[: len(units) // 2]), make(units[len(units) // 2 :])],
+        "all x 1": [make(unit) for unit in units],
+        "packed": [make(units, True)],
+        "packed in two": [make(units[::2], True), make(units[1::2], True)],
+        "padded further": [_wider(make(units), 7)],
     }
 
 
