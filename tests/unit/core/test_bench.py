@@ -7,6 +7,7 @@ from statistics import median
 import pytest
 
 from tunewright import bench
+from tunewright.bench.jobs import Job, sequences
 from tunewright.errors import BadInput
 
 
@@ -16,7 +17,7 @@ def test_a_tiny_comparison_measures_both_sides_in_processes_of_their_own():
     assert row["size"] == "1m" and row["precision"] == "fp32" and row["peer"] is None and row["times_peer"] is None
     assert row["ours"] > 0 and row["by_hand"] > 0 and math.isclose(1 + row["overhead"], row["by_hand"] / row["ours"])
     assert 0 < row["peak_share"] < 1 and row["ours_memory"] > 1e8
-    assert "1m fp32" in found["table"] and found["machine"]["cores"]
+    assert "| 1m fp32 |" in found["table"] and found["machine"]["cores"]
 
 
 def test_sizes_are_about_what_their_names_say(tmp_path):
@@ -30,7 +31,7 @@ def test_sizes_are_about_what_their_names_say(tmp_path):
 
 
 def test_all_sides_see_sequences_of_the_stated_lengths_with_loss_on_completions():
-    table = bench._rows(bench.Job("", "", "fp32", 40), 512)
+    table = sequences(Job("", "", "fp32", 40), 512)
     completions = [table.weights[a:b].sum() for a, b in zip(table.starts[:-1], table.starts[1:], strict=True)]
     assert median(completions) == pytest.approx(110, rel=0.05) and min(completions) >= 77 and max(completions) <= 143
     assert table.columns["prompt"].mean() == pytest.approx(90, rel=0.05)
