@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -186,7 +186,8 @@ def assemble(
 def read(recipe: Recipe) -> Prepared:
     """The recipe's data, prepared for its model."""
     context, vocabulary = describe(recipe.model)
-    return prepare(recipe, load_tokenizer(recipe.model), context, vocabulary=vocabulary)
+    data = prepare(recipe, load_tokenizer(recipe.model), context, vocabulary=vocabulary)
+    return replace(data, train=cast(Objective, recipe.objective).arrange(data.train, recipe.train.seed))
 
 
 def load_base(recipe: Recipe, world: World) -> Loaded:

@@ -7,7 +7,7 @@ change nothing but speed and memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
@@ -147,6 +147,7 @@ class Batch:
     `ids`, `positions` int64 and `weights` float32 [rows, width]; `sequence` int64 [rows, width] is the number (within
     the batch) of the sequence a token belongs to, -1 for padding, which stands on the right. `indices` int64
     [sequences] are the table indices. `columns` hold one value per sequence, `token_columns` one per position.
+    `step_sums` are what the objective asked to know of the whole optimizer step.
     """
 
     ids: Tensor
@@ -157,6 +158,7 @@ class Batch:
     columns: Mapping[str, Tensor]
     token_columns: Mapping[str, Tensor]
     packed: bool = False
+    step_sums: Tensor | None = None
 
     @property
     def kept(self) -> tuple[Tensor, Tensor]:
@@ -168,6 +170,18 @@ class Batch:
     def tokens(self) -> int:
         """Tokens without padding."""
         return int((self.sequence >= 0).sum())
+
+    def only(self, keep: Tensor) -> Batch:
+        """The sequences where `keep` [sequences] is true, without the room of the others."""
+        number = torch.cumsum(keep, 0) - 1
+        sequence = torch.where(self.sequence >= 0, number[self.sequence.clamp(min=0)], -1)
+        there = (keep[self.sequence.clamp(min=0)] & (self.sequence >= 0))[0]
+        cut: Callable[[Tensor], Tensor] = (lambda t: t[:, there]) if self.packed else (lambda t: t[keep])
+        return replace(
+            self, ids=cut(self.ids), positions=cut(self.positions), weights=cut(self.weights), sequence=cut(sequence),
+            indices=self.indices[keep], columns={name: column[keep] for name, column in self.columns.items()},
+            token_columns={name: cut(column) for name, column in self.token_columns.items()},
+        )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""

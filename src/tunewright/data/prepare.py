@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tunewright.data import cache, cautions, duplicates, lengths
 from tunewright.data.answers import Answers
@@ -234,11 +234,13 @@ class _Work:
         self, part: Part, records: Iterator[Record], report: SourceReport, keep: Callable[[Record], None]
     ) -> None:
         """Tokenises records and adds those that fit to the table of their role."""
-        renderer = self.renderers[part.number]
+        renderer, before = self.renderers[part.number], cast(Record | None, None)
         for batch in _batches(records):
             report.template = report.template or renderer.template(batch[0])
             answers = self.answers if report.role == "train" else Answers()
-            units = [answers.of(record) for record in batch]
+            others = [before or batch[-1], *batch[:-1]]
+            units = [answers.of(record, other) for record, other in zip(batch, others, strict=True)]
+            before = batch[-1]
             rendered = iter(renderer.render_many([one for unit in units for one, _ in unit]))
             for record, unit in zip(batch, units, strict=True):
                 self._add(

@@ -108,6 +108,12 @@ class Policy(nn.Module):
             with torch.no_grad():
                 yield self._others["reference"]
             return
+        with self.start():
+            yield self
+
+    @contextmanager
+    def start(self) -> Iterator[Policy]:
+        """The policy as the run began, with the adapter off, without gradients."""
         if self._reference is None:
             raise RuntimeError("no reference is set; attach an adapter through the pipeline first")
         with torch.no_grad(), self._reference():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -81,7 +81,7 @@ def tiny_loop(
         chosen["quantizer"].apply(policy.model)
     settings = settings or Settings(micro_batch_tokens=32)
     attached = attach(cast(Adapter, chosen["adapter"]), policy, settings.seed)
-    supply(policy, cast(Objective, chosen["objective"]))
+    supply(policy, {"reference", "teacher"} & chosen["objective"].needs)
     table = table_for(cast(Objective, chosen["objective"])) if table is None else table
     plan = plan or plan_of(table, steps)
     if "order" in chosen:
@@ -140,10 +140,12 @@ def table_for(objective: Objective) -> Table:
     return objective.arrange(wanted, 0)
 
 
-def supply(policy: Policy, objective: Objective) -> None:
-    """Gives the policy another tiny model for the need of a teacher."""
-    if "teacher" in objective.needs:
-        policy.supply("teacher", tiny_policy(tiny(seed=5)).requires_grad_(False))
+def supply(policy: Policy, names: Collection[str]) -> list[Policy]:
+    """Gives the policy another tiny model for each of the names (`reference`, `teacher`)."""
+    others = [tiny_policy(tiny(seed=5)).requires_grad_(False) for _ in names]
+    for name, other in zip(names, others, strict=True):
+        policy.supply(name, other)
+    return others
 
 
 def ready(objective: Objective, policy: Policy, batches: Sequence[Batch], step: int = 3, total: int = 4) -> list[Batch]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, Answers
 from tunewright.data.batches import Plan, Share
 from tunewright.data.table import Table
 from tunewright.testing.models import VOCABULARY
 
 
 def random_table(
-    lengths: Sequence[int] = (5, 13, 9, 7, 12, 6, 11, 8), *, sources: int = 2, seed: int = 0, graded: bool = True
+    lengths: Sequence[int] = (5, 13, 9, 7, 12, 6, 11, 8),
+    *,
+    sources: int = 2,
+    seed: int = 0,
+    graded: bool = True,
+    answers: Answers | None = None,
+    columns: Collection[str] = (),
 ) -> Table:
     """Sequences of random tokens, the first third of each a prompt without weight.
 
-    `graded` draws the other weights from [0.25, 2] with every fifth zero; otherwise they are 1.
+    `graded` draws the other weights from [0.25, 2] with every fifth zero; otherwise they are 1. `answers` says how the
+    sequences stand together; the numbers of further `columns` are drawn from [0, 1).
     """
+    together = answers.together if answers else 1
     rng = np.random.default_rng(seed)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(3, VOCABULARY, starts[-1]).astype(np.int32)
@@ -35,17 +45,31 @@ def random_table(
         weights=weights,
         starts=starts,
         columns={
-            "source": np.arange(count) % sources,
+            "source": np.arange(count) // together % sources,
             "file": np.zeros(count, dtype=np.int64),
             "line": np.arange(1, count + 1),
             "prompt": prompts,
+            **_judged(answers, count),
+            **{name: rng.random(count) for name in sorted(columns)},
         },
         files=("rows.jsonl",),
+        together=together,
     )
+
+
+def _judged(answers: Answers | None, count: int) -> dict[str, NDArray[np.generic]]:
+    """The columns that tell the sequences of a unit apart, as the data's own are."""
+    kind = answers.kind if answers else "learned"
+    row = np.arange(count)
+    if kind == "pairs":
+        return {CHOSEN: 1.0 - row % 2}
+    if kind == "labels":
+        return {LABEL: row % 2 * 1.0}
+    return {LABEL: row // 2 % 2 * 1.0, MISMATCHED: row % 2 * 1.0} if kind == "mismatched" else {}
 
 
 def plan_of(table: Table, steps: int = 8, tokens_per_step: int = 24, seed: int = 0) -> Plan:
     """A plan of `steps` steps over a table, each source drawn once per epoch."""
-    sources = np.asarray(table.columns["source"], dtype=np.int64)
+    sources = np.asarray(table.columns["source"], dtype=np.int64)[:: table.together]
     shares = (Share(),) * (int(sources.max()) + 1)
-    return Plan(table.lengths, sources, shares, tokens_per_step, seed, steps=steps)
+    return Plan(table.lengths.reshape(-1, table.together).sum(1), sources, shares, tokens_per_step, seed, steps=steps)

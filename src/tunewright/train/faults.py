@@ -17,7 +17,7 @@ def explain(loop: Loop, step: int) -> NotFinite:
     """The error for a step that was not finite, found by running its micro-batches again one by one."""
     if (weights := _weights(loop)) is not None:
         return _fault(step, f"the trained weight '{weights}' is not finite", [], "the learning rate is too high")
-    for batch in loop.batches(step):
+    for batch in loop.prepared(step, loop.batches(step)):
         for hook in loop.hooks:
             batch = hook.on_batch(loop, batch)
         loop.optimizer.zero_grad(set_to_none=True)

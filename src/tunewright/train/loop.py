@@ -19,7 +19,7 @@ from tunewright.errors import Interrupted
 from tunewright.hooks import Hook
 from tunewright.models.policy import Policy
 from tunewright.models.shards import whole
-from tunewright.objectives.base import Loss, Objective
+from tunewright.objectives.base import Loss, Objective, surveyed
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.train.faults import explain
 from tunewright.train.processes import World
@@ -138,6 +138,11 @@ class Loop:
         )
         return [(group[:, None] * together + np.arange(together)).ravel() for group in made]
 
+    def prepared(self, step: int, batches: Sequence[Batch]) -> list[Batch]:
+        """A step's micro-batches as the objective wants them: transformed, and knowing what it asks of the step."""
+        made = [self.objective.transform(batch, self.settings.seed, step, self.total) for batch in batches]
+        return surveyed(self.objective, self.policy, made, self.world.sum)
+
     def losses(self, batch: Batch) -> Loss:
         """The objective's loss of a micro-batch with the terms of adapter and hooks, if they have one."""
         loss = self.objective.loss(self.policy, batch)
@@ -212,8 +217,7 @@ class Loop:
         # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
         torch.manual_seed((self.settings.seed << 32) + step)
         sums = _Sums(self.sources, self.world.device)
-        for batch in batches:
-            batch = self.objective.transform(batch, self.settings.seed, step)
+        for batch in self.prepared(step, batches):
             for hook in self.hooks:
                 batch = hook.on_batch(self, batch)
             loss = self.losses(batch)

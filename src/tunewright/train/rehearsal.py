@@ -72,7 +72,8 @@ def largest(loop: Loop) -> Batch:
 
 def _largest_step(loop: Loop) -> None:
     loop.policy.train()
-    loss = loop.losses(largest(loop))
+    [batch] = loop.prepared(0, [largest(loop)])
+    loss = loop.losses(batch)
     if not torch.isfinite(loss.total):
         raise NotFinite("the loss of the longest records is not finite before any training")
     if loss.total.requires_grad:

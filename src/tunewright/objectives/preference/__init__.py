@@ -1,0 +1,1 @@
+"""Objectives over pairs of answers and judged answers."""
