@@ -65,7 +65,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def _reaches_every_block(pattern: str, found: Iterable[str], layers: Iterable[str]) -> None:
-    blocks, reached = ({match[0] for name in names if (match := _block(name))} for names in (layers, found))
+    blocks, reached = ({block for name in names if (block := block_of(name))} for names in (layers, found))
     if reached and len(reached) < len(blocks) and not re.search(r"\d", pattern):
         raise BadInput(
             f"'{pattern}' matches layers in only {len(reached)} of the model's {len(blocks)} blocks",
@@ -74,8 +74,10 @@ def _reaches_every_block(pattern: str, found: Iterable[str], layers: Iterable[st
         )
 
 
-def _block(name: str) -> re.Match[str] | None:
-    return re.match(r".*?\.\d+(?=\.)", name)
+def block_of(name: str) -> str | None:
+    """The block that a module or parameter belongs to (`model.layers.3`), by the first number in its name, or None."""
+    found = re.match(r".*?\.\d+(?=\.)", name)
+    return found[0] if found else None
 
 
 def shape_of(layer: nn.Module) -> tuple[int, int]:
