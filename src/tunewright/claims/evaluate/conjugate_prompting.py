@@ -14,7 +14,7 @@ from tunewright.claims.base import Bench, Claim, Criterion, Findings
 
 DIM, KNOWN, SIGMA, PAIRS, WIDTH, LAYERS = 2, 3, 0.3, 7, 64, 3
 PRETRAIN, TUNE, BATCH = 4000, 300, 64
-GAMMA, TESTED = 1.5, 2000
+GAMMA, TESTED, CHUNK = 1.5, 40_000, 5_000
 
 
 class ConjugatePrompting(Claim):
@@ -24,7 +24,7 @@ class ConjugatePrompting(Claim):
     predicts every y. Pretraining: 4,000 steps of 64 prompts, half with one of three fixed w, half with w ~ N(0, s^2 I),
     s uniform in 0.5 to 3. Tuning: 300 steps on the fixed w alone, learning rate 1e-4. Loss: squared error of the fifth
     prediction on prompts with w ~ N(0, I). Conjugate prompt: labels times 1.5, prediction divided by 1.5. Shown beside:
-    the same after 600 steps.
+    the same after 600 steps. The first run, tested on 2,000 prompts per seed, left the third criterion undecided; now 40,000.
     """
 
     name: ClassVar[str] = "conjugate_prompting"
@@ -135,7 +135,9 @@ def _train(model: nn.Module, draw: Any, steps: int, lr: float, constant: bool = 
 def _loss(model: nn.Module, gamma: float, seed: int) -> float:
     """Squared error of the prediction after four pairs on prompts with w ~ N(0, I)."""
     rng = torch.Generator().manual_seed(9000 + seed)
-    x, y = _prompts(torch.randn(TESTED, DIM, generator=rng), rng)
     model.eval()
-    found = model(x, gamma * y)[:, 4] / gamma
-    return F.mse_loss(found, y[:, 4]).item()
+    found = []
+    for _ in range(TESTED // CHUNK):
+        x, y = _prompts(torch.randn(CHUNK, DIM, generator=rng), rng)
+        found.append(F.mse_loss(model(x, gamma * y)[:, 4] / gamma, y[:, 4]).item())
+    return sum(found) / len(found)
