@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tunewright.data.batches import Batch
+from tunewright.errors import BadInput
 
 TokenFunction = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 """(logits [n, vocabulary], targets int64 [n], columns of [n]) -> values float32 [n]; each value may depend on its own
@@ -73,6 +74,22 @@ class Policy(nn.Module):
                 return function(logits, targets, given)
             hidden = self._body(batch)[rows, cols - 1]
             return _at_head(self.head, hidden, targets, given, function, others)
+
+    def at_head(
+        self, hidden: Tensor, targets: Tensor, columns: Mapping[str, Tensor], function: TokenFunction
+    ) -> Tensor:
+        """Values float32 [n] of `function` at the logits of any hidden states [n, hidden], chunk by chunk.
+
+        Raises `BadInput` for a model whose logits are not its head applied to the last hidden state.
+        """
+        if not self.plain_head:
+            raise BadInput(
+                "the objective works on hidden states, and this model's logits are more than its head applied to them",
+                field="objective",
+                found=type(self.model).__name__,
+            )
+        with self.computing():
+            return _at_head(self.head, hidden, targets, columns, function, {})
 
     def run(self, **inputs: Any) -> Any:
         """The model's own forward, as generation calls it: through the policy, which gathers sharded weights."""

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from preference_rows import as_pairs, assert_equals_trl, pairs_of
+from trl_rows import as_pairs, assert_equals_trl, pairs_of
 
 from tunewright.objectives import DPO
 from tunewright.testing.objectives import assert_equals_literal

@@ -1,7 +1,7 @@
 """IPO: its formula and TRL's numbers."""
 
 import pytest
-from preference_rows import as_pairs, assert_equals_trl, pairs_of
+from trl_rows import as_pairs, assert_equals_trl, pairs_of
 
 from tunewright.objectives import IPO
 from tunewright.testing.objectives import assert_equals_literal

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from preference_rows import BAD, GOOD, PROMPTS, assert_equals_trl, batch_of, trained_by_trl
+from trl_rows import BAD, GOOD, PROMPTS, assert_equals_trl, batch_of, trained_by_trl
 
 from tunewright.data.answers import Answers
 from tunewright.data.lines import FaultyRow

@@ -1,4 +1,4 @@
-"""What tests of preference objectives share: TRL's trainers on a tiny model, and their batches as ours."""
+"""TRL's trainers on a tiny model, and their batches as ours."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ GOOD = ["yes!", "no.", "of course", "b"]
 BAD = ["not at all", "so", "why?", "ccccc"]
 
 
-def trained_by_trl(trainer, config, rows, folder, **options):
+def trained_by_trl(trainer, config, rows, folder, reference=True, **options):
     """A trainer of TRL around a tiny model that has moved away from its reference, and its first batch."""
     datasets = pytest.importorskip("datasets")
     args = config(output_dir=str(folder), report_to="none", use_cpu=True, per_device_train_batch_size=4,
-                  bf16=False, fp16=False, disable_dropout=True, gradient_checkpointing=False, **options)  # fmt: skip
+                  bf16=False, fp16=False, **options)  # fmt: skip
     made = trainer(
-        model=tiny(), ref_model=tiny(), args=args, train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=tiny_tokenizer(),
+        model=tiny(), args=args, train_dataset=datasets.Dataset.from_list(rows), processing_class=tiny_tokenizer(),
+        **({"ref_model": tiny()} if reference else {}),
     )  # fmt: skip
     torch.manual_seed(0)
     with torch.no_grad():
