@@ -23,7 +23,7 @@ class Demonstrations(Claim):
 
     POSIX of the embedded base model on 150 sentiment rows, misspelt and in other formats, without examples and with two
     as earlier turns; nothing is trained for it. Then its template part after LoRA tuning with prompts as they are or
-    with every prompt in a random format, on 50 rows.
+    with every prompt in a random format, on 50 rows. The first run, of 4 seeds, left the second criterion undecided.
     """
 
     name: ClassVar[str] = "demonstrations"
@@ -42,7 +42,7 @@ class Demonstrations(Claim):
         Criterion("index of a row, two examples minus none", "below", -0.02, "nats per token"),
         Criterion("template component, augmented minus plain tuning", "below", -0.02, "nats per token"),
     )
-    seeds: ClassVar[int] = 4
+    seeds: ClassVar[int] = 8
     budget: ClassVar[str] = "16 steps of 1,024 tokens per tuned arm and seed"
 
     def findings(self, bench: Bench) -> Findings:
@@ -64,7 +64,9 @@ class Demonstrations(Claim):
             self.criteria[0].quantity: (few - none).tolist(),
             self.criteria[1].quantity: [a - b for a, b in zip(component["augmented"], component["plain"], strict=True)],
         }
-        return Findings(values, {"index without and with examples": [none.mean(), few.mean()], **component})
+        return Findings(
+            values, {"index without and with examples": [float(none.mean()), float(few.mean())], **component}
+        )
 
 
 def _with_examples(rows: Rows) -> Rows:
