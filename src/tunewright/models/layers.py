@@ -82,6 +82,8 @@ def block_of(name: str) -> str | None:
 
 def shape_of(layer: nn.Module) -> tuple[int, int]:
     """(out, in) of a linear layer; `Conv1D` keeps its weight as [in, out]."""
+    if isinstance(layer, QuantizedLinear):
+        return layer.out_features, layer.in_features
     weight: Any = layer.weight
     first, second = weight.shape
     return (int(second), int(first)) if isinstance(layer, Conv1D) else (int(first), int(second))

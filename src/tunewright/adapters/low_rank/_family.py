@@ -17,6 +17,7 @@ from tunewright.adapters.low_rank._layer import LowRankLayer
 from tunewright.catalog import option
 from tunewright.errors import BadInput
 from tunewright.models.layers import ALL_LINEAR, matches, shape_of, targets
+from tunewright.models.quantize._layer import QuantizedLinear
 from tunewright.models.shards import whole
 
 
@@ -129,6 +130,12 @@ class AttachedLowRank(Attached):
                 layer.merge()
 
     def merge(self) -> None:
+        quantized = next((name for name, layer in self.layers.items() if isinstance(layer.base, QuantizedLinear)), None)
+        if quantized is not None:
+            raise BadInput(
+                f"the weights of '{quantized}' are quantized: adding the update would need rounding them again",
+                hint="Export the adapter, or merge it into the model without 'model.quantize'.",
+            )
         for layer in self.layers.values():
             layer.merge()
 

@@ -19,8 +19,14 @@ def nf4() -> Tensor:
     Positive ones are Phi^-1 of 9 points from 0.9677083 to 0.5 without the last, negative ones -Phi^-1 of 8 such points
     without the last, all divided by the largest.
     """
+    return normal_float(4)
+
+
+def normal_float(bits: int) -> Tensor:
+    """The same with 2^bits values: 2^(bits-1) positive ones and one fewer negative ones."""
     quantiles = lambda n: torch.from_numpy(norm.ppf(torch.linspace(_OFFSET, 0.5, n, dtype=torch.float64)[:-1].numpy()))
-    values = torch.cat([quantiles(9), -quantiles(8), torch.zeros(1, dtype=torch.float64)]).sort().values
+    half = 2 ** (bits - 1)
+    values = torch.cat([quantiles(half + 1), -quantiles(half), torch.zeros(1, dtype=torch.float64)]).sort().values
     return (values / values.max()).float()
 
 

@@ -1,0 +1,122 @@
+"""LQ-LoRA: a quantized matrix and a low-rank pair chosen together."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tunewright.catalog import Paper, option
+from tunewright.models.quantize import _blockwise
+from tunewright.models.quantize._blockwise import Blocks, normal_float
+from tunewright.models.quantize._layer import Stored
+from tunewright.models.quantize._packed import pack, unpack
+from tunewright.models.quantize.base import Quantizer
+
+NOTHING_LEFT = 1e-6
+"""A residual below this share of the matrix is rounding: it offers nothing to start from."""
+
+
+class LQLoRA(Quantizer):
+    """Quantizes what a low-rank pair leaves over, by turns, and offers the pair to the adapter as its first update.
+
+    Q = 0; repeat: L1 L2 = best rank-r approximation of W - Q; Q = quantize(W - L1 L2); until the error
+    ||W - L1 L2 - Q|| rises. Plain quantize(W) is kept where it is no worse. The offered pair is the
+    best rank-r approximation of W - Q for the Q that was kept, whose error is at most that of the last turn. The
+    adapter's rank must be `rank`; with the adapter off the model computes with Q alone.
+
+    Levels: NormalFloat of `bits` bits times an absmax per `block` weights; the absmax values less the matrix's smallest
+    as 8-bit numbers times one bfloat16 constant per 256 of them: bits + 8/block + 16/(256 block) bits per weight.
+
+    Not here: the paper's integer program over bits and blocks per matrix, and its weighting by Fisher information.
+
+    When to use: 2 to 4 bits under a low-rank adapter. When not: under adapters that begin elsewhere (pissa), or 8 bits,
+    where there is little to correct.
+    """
+
+    name: ClassVar[str] = "lq_lora"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            title="LQ-LoRA: Low-rank Plus Quantized Matrix Decomposition for Efficient Language Model Finetuning",
+            arxiv="2311.12023",
+            card=90,
+        ),
+    )
+
+    rank: int = option(16, "Rank of the pair, and of the adapter.", changes="error", to=2, given={"quantizer.rank": 4}, ge=1)  # fmt: skip
+    bits: int = option(4, "Bits per weight.", changes="loss", to=2, given={"quantizer.rank": 4}, ge=2, le=8)
+    block: int = option(64, "Weights that share an absmax.", changes="loss", to=16, given={"quantizer.rank": 4}, ge=2)
+    iterations: int = option(100, "Most turns of approximating and quantizing; 0 quantizes the weight itself.", changes="loss", to=0, given={"quantizer.rank": 4, "quantizer.bits": 2}, ge=0)  # fmt: skip
+
+    def store(self, weight: Tensor) -> StoredNormalFloat:
+        return self.decomposed(weight)[0]
+
+    def decomposed(self, weight: Tensor) -> tuple[StoredNormalFloat, list[float]]:
+        """The quantized part kept, and the error of every turn that was no worse than the one before it (the first is
+        that of quantizing the weight itself)."""
+        weight = weight.float()
+        best = StoredNormalFloat(weight, self.bits, self.block)
+        errors = [float((weight - best.restored()).norm())]
+        turns: list[tuple[StoredNormalFloat, float]] = []
+        quantized = torch.zeros_like(weight)
+        for _ in range(self.iterations):
+            up, down = factors(weight - quantized, self.rank)
+            pair = up @ down
+            stored = StoredNormalFloat(weight - pair, self.bits, self.block)
+            quantized = stored.restored()
+            error = float((weight - pair - quantized).norm())
+            if turns and error >= turns[-1][1]:
+                break
+            turns.append((stored, error))
+        if turns and turns[-1][1] < errors[0]:
+            return turns[-1][0], errors + [error for _, error in turns if error < errors[0]]
+        return best, errors
+
+    def offer(self, weight: Tensor, stored: Stored) -> tuple[Tensor, Tensor] | None:
+        left = weight.float() - stored.restored()
+        if left.norm() <= NOTHING_LEFT * weight.norm():
+            return None
+        return factors(left, self.rank)
+
+
+class StoredNormalFloat(Stored):
+    """Packed codes of NormalFloat levels with absmax values in 8 bits."""
+
+    packed: Tensor
+    levels: Tensor
+
+    def __init__(self, weight: Tensor, bits: int, block: int) -> None:
+        super().__init__()
+        self.bits, self.block, self.shape = bits, block, weight.shape
+        plain = _blockwise.quantize(weight, normal_float(bits).to(weight.device), block)
+        least = plain.scales.min()
+        over = torch.nn.functional.pad(plain.scales - least, (0, -len(plain.scales) % 256)).view(-1, 256)
+        constants = over.amax(1).to(torch.bfloat16)
+        unit = over / constants.float().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+        self.register_buffer("levels", normal_float(bits).to(weight.device))
+        self.register_buffer("least", least)
+        self.register_buffer("constants", constants)
+        codes = (unit * 255).round().clamp(0, 255).to(torch.uint8).flatten()
+        self.register_buffer("absmax", codes[: len(plain.scales)])
+        # The nearest level times the absmax as it will be restored, not as it was.
+        flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % block)).view(-1, block)
+        scaled = flat / self._scales().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+        middle = (self.levels[1:] + self.levels[:-1]) / 2
+        found = torch.bucketize(scaled.flatten()[: weight.numel()].contiguous(), middle).to(torch.uint8)
+        self.register_buffer("packed", pack(found, bits))
+
+    def restored(self) -> Tensor:
+        codes = unpack(self.packed, self.bits, self.shape.numel())
+        return _blockwise.dequantize(Blocks(codes, self._scales(), self.shape, self.block), self.levels)
+
+    def _scales(self) -> Tensor:
+        codes, constants = self.get_buffer("absmax"), self.get_buffer("constants").float()
+        return codes.float() / 255 * constants.repeat_interleave(256)[: len(codes)] + self.get_buffer("least")
+
+
+def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """U sqrt(S) [out, rank] and sqrt(S) V^T [rank, in] of the best approximation of that rank."""
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    root = s[:rank].sqrt()
+    return u[:, :rank] * root, root[:, None] * v[:rank]

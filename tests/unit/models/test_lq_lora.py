@@ -1,0 +1,85 @@
+"""LQ-LoRA: the decomposition, its offer, the levels."""
+
+import pytest
+import torch
+
+from tunewright.errors import BadInput
+from tunewright.models.quantize import NF4, LQLoRA
+from tunewright.models.quantize._blockwise import nf4, normal_float
+from tunewright.models.quantize._layer import QuantizedLinear
+from tunewright.testing.models import tiny
+from tunewright.testing.runs import attach, tiny_policy, usual_parts
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def decaying():
+    u, _ = torch.linalg.qr(gaussian(64, 64))
+    v, _ = torch.linalg.qr(gaussian(64, 64, seed=1))
+    return u @ torch.diag(0.9 ** torch.arange(64.0)) @ v
+
+
+def error(method, weight):
+    stored = method.store(weight)
+    pair = method.offer(weight, stored)
+    return float((weight - stored.restored() - (pair[0] @ pair[1] if pair else 0)).norm())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("weight", [gaussian(64, 64), decaying()], ids=["gaussian", "decaying"])
+def test_the_error_is_below_that_of_quantizing_alone(bits, weight):
+    method = LQLoRA(bits=bits, rank=8)
+    stored, errors = method.decomposed(weight)
+    assert errors[0] == pytest.approx(float((weight - LQLoRA(bits=bits, iterations=0).store(weight).restored()).norm()))
+    assert len(errors) > 1 and errors == sorted(errors, reverse=True)
+    assert error(method, weight) <= errors[-1] * (1 + 1e-6) < errors[0]
+    assert torch.equal(stored.restored(), method.store(weight).restored())
+
+
+def test_what_lies_on_the_grid_is_kept_and_offers_nothing():
+    weight = gaussian(64, 64).sign()
+    method = LQLoRA(bits=4, rank=8)
+    stored, errors = method.decomposed(weight)
+    assert torch.equal(stored.restored(), weight) and errors == [0.0]
+    assert method.offer(weight, stored) is None
+
+
+def test_levels():
+    assert normal_float(2).tolist() == pytest.approx([-1, 0, 0.3379, 1], abs=1e-4)
+    assert torch.equal(normal_float(4), nf4())
+    for bits in (2, 3, 4, 8):
+        assert len(normal_float(bits)) == 2**bits and (normal_float(bits) == 0).sum() == 1
+
+
+def test_bits_per_weight():
+    weight = gaussian(1024, 1024)
+    stored = LQLoRA(bits=3, iterations=0).store(weight)
+    around = 8 * 4 + 4
+    assert (stored.bytes - around) * 8 / weight.numel() == pytest.approx(3 + 8 / 64 + 16 / (64 * 256))
+
+
+def test_an_adapter_begins_with_the_offered_pair():
+    model, plain = tiny(), tiny()
+    LQLoRA(bits=3, rank=4).apply(model)
+    attached = attach(usual_parts()["adapter"], tiny_policy(model))
+    layer = attached.layers["model.layers.0.mlp.up_proj"]
+    assert isinstance(layer.base, QuantizedLinear)
+    whole = layer.base.weight + layer.scale * layer.up @ layer.down
+    original = plain.model.layers[0].mlp.up_proj.weight
+    up, down = layer.base.offer
+    assert torch.allclose(whole, layer.base.weight + up @ down, atol=1e-5)
+    assert (whole - original).norm() < (LQLoRA(bits=3, iterations=0).store(original.data).restored() - original).norm()
+
+
+def test_an_adapter_of_another_rank_is_refused():
+    model = tiny()
+    LQLoRA(rank=8).apply(model)
+    with pytest.raises(BadInput, match="rank"):
+        attach(usual_parts()["adapter"], tiny_policy(model))
+
+
+def test_starts_closer_than_nf4():
+    weight = gaussian(128, 128)
+    assert error(LQLoRA(rank=8), weight) < (weight - NF4().store(weight).restored()).norm()
