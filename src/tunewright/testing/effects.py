@@ -76,6 +76,7 @@ OBSERVERS: dict[str, Observe] = {
     "optimizer": observe_loop,
     "schedule": observe_loop,
     "layers": observe_loop,
+    "regularizer": observe_loop,
     "quantizer": observe_loop,
     "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }
