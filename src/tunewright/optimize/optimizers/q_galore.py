@@ -1,0 +1,106 @@
+"""Q-GaLore: GaLore with a 4-bit basis, renewed less and less often."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import StateDict
+
+from tunewright.catalog import Paper, option
+from tunewright.models.quantize._packed import pack, unpack
+from tunewright.optimize.optimizers._projected import Projected, ProjectedAdam, State
+
+QUEUE = 5
+"""Similarities whose mean decides."""
+
+
+class QGaLore(Projected):
+    """GaLore whose basis is stored in 4 bits, and taken anew ever more rarely where it has stopped turning.
+
+    The basis is stored as 4-bit codes with a scale and a zero point per 256 numbers (the range widened to hold 0). At
+    every new basis the absolute cosine between the old and new leading vector joins a queue of 5; where the queue is
+    full and its mean at least `similar`, the matrix's gap doubles. State of [m, n], m >= n: 2 r m numbers of moments
+    and r n / 2 bytes of basis.
+
+    Not here: the paper's weights in 8 bits with stochastic rounding and moments in 8 bits; weights and moments are
+    float32.
+
+    When to use: as `galore`, on large matrices, where singular value decompositions take long. When not: a short run,
+    in which no queue fills.
+    """
+
+    name: ClassVar[str] = "q_galore"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            title="Q-GaLore: Quantized GaLore with INT4 Projection and Layer-Adaptive Low-Rank Gradients",
+            arxiv="2407.08296",
+            card=81,
+        ),
+    )
+
+    rank: int = option(256, "Rank of the subspace; at most the smaller side of a matrix.", changes="bytes", to=2, ge=1)
+    similar: float = option(
+        0.4, "Mean cosine of successive leading vectors from which the gap doubles.", changes="loss", to=1.0,
+        given={"optimizer.gap": 1, "optimizer.rank": 2}, ge=0, le=1,
+    )  # fmt: skip
+    proj_bits: int = option(4, "Bits per number of the basis.", changes="loss", to=2, ge=2, le=8)
+    proj_group: int = option(256, "Numbers of the basis that share a scale.", changes="loss", to=8, ge=2)
+
+    def walking(self, groups: list[dict[str, Any]], projected: Collection[nn.Parameter]) -> ProjectedAdam:
+        return _Quantized(groups, projected, self)
+
+
+class _Quantized(ProjectedAdam):
+    method: QGaLore
+
+    def due(self, state: State) -> bool:
+        return state["step"] == 1 or state["step"] - state["renewed"] >= state["gap"]
+
+    def keep(self, basis: Tensor, state: State) -> None:
+        method = self.method
+        state["renewed"] = state["step"]
+        if "codes" not in state:
+            state["gap"], state["cosines"] = method.gap, []
+        else:
+            # Singular vectors have no sign.
+            cosine = float(F.cosine_similarity(self.basis(state)[0], basis[0], dim=0).abs())
+            state["cosines"] = [*state["cosines"], cosine][-QUEUE:]
+            if len(state["cosines"]) == QUEUE and sum(state["cosines"]) / QUEUE >= method.similar:
+                state["gap"] *= 2
+        codes, state["steps"], state["zeros"] = quantized(basis, method.proj_bits, method.proj_group)
+        state["codes"], state["shape"] = pack(codes, method.proj_bits), list(basis.shape)
+
+    def basis(self, state: State) -> Tensor:
+        rows, width = state["shape"]
+        codes = unpack(state["codes"], self.method.proj_bits, rows * width)
+        return restored(codes, state["steps"], state["zeros"], self.method.proj_group).view(rows, width)
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        super().load_state_dict(state_dict)
+        # torch brings every tensor of the state into the dtype of its parameter.
+        for state in self.state.values():
+            if "codes" in state:
+                state["codes"] = state["codes"].to(torch.uint8)
+
+
+def quantized(values: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes uint8 [n], and per group of the flattened tensor the step and zero point of asymmetric rounding."""
+    top = 2**bits - 1
+    flat = values.flatten()
+    # The last group is padded with zeros, which every group's range holds anyway.
+    rows = F.pad(flat, (0, -len(flat) % group)).view(-1, group)
+    low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
+    steps = (high - low).clamp(min=1e-5) / top
+    zeros = (-(low / steps).round()).clamp(0, top)
+    codes = ((rows / steps[:, None]).round() + zeros[:, None]).clamp(0, top)
+    return codes.flatten()[: len(flat)].to(torch.uint8), steps, zeros
+
+
+def restored(codes: Tensor, steps: Tensor, zeros: Tensor, group: int) -> Tensor:
+    """(code - zero) * step, float32 [n]."""
+    spread = lambda each: each.repeat_interleave(group)[: len(codes)]
+    return (codes.float() - spread(zeros)) * spread(steps)
