@@ -26,9 +26,12 @@ def test_the_pair_is_the_best_approximation_and_the_rest_what_is_left(options):
         s = torch.linalg.svdvals(weight)
         pair = layer.scale * (layer.up @ layer.down).double()
         # By its error: where two singular values are close, the approximation itself is not unique.
-        assert (weight - pair).norm().item() == pytest.approx(s[8:].norm().item(), rel=1e-5)
+        assert (weight - pair).norm().item() == pytest.approx(
+            s[8:].norm().item(), rel=1e-3 if made.method.niter else 1e-5
+        )
         assert torch.allclose(layer.base.weight + pair, weight, atol=1e-5)
-        assert torch.linalg.matrix_norm(layer.base.weight, 2).item() == pytest.approx(s[8].item(), rel=1e-3)
+        largest = torch.linalg.matrix_norm(layer.base.weight, 2).item()
+        assert largest == pytest.approx(s[8].item(), rel=1e-2 if made.method.niter else 1e-4)
         assert torch.allclose(layer.up.norm(dim=0), layer.down.norm(dim=1), rtol=1e-4)
 
 

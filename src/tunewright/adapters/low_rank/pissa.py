@@ -17,6 +17,9 @@ from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
 from tunewright.models.quantize._layer import QuantizedLinear
 
+OVERSAMPLED = 10
+"""Further directions of the randomised decomposition, which make the kept ones accurate."""
+
 
 class PiSSA(LowRank):
     """Starts A and B as the largest singular part of W, and freezes what is left of W.
@@ -53,13 +56,13 @@ class PiSSA(LowRank):
         weight = QuantizedLinear.original(layer)
         if self.niter is None:
             u, s, v = torch.linalg.svd(weight, full_matrices=False)
-            u, s, v = u[:, :rank], s[:rank], v[:rank]
         else:
             # The same weights must split the same way whenever a saved adapter is put on them.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                u, s, right = torch.svd_lowrank(weight, q=rank, niter=self.niter)
+                u, s, right = torch.svd_lowrank(weight, q=min(rank + OVERSAMPLED, *weight.shape), niter=self.niter)
             v = right.T
+        u, s, v = u[:, :rank], s[:rank], v[:rank]
         root = (s / scale).sqrt()
         down, up = root[:, None] * v, u * root
         rest = weight - scale * up @ down
