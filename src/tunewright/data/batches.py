@@ -173,12 +173,15 @@ class Batch:
 
     def only(self, keep: Tensor) -> Batch:
         """The sequences where `keep` [sequences] is true, without the room of the others."""
-        number = torch.cumsum(keep, 0) - 1
-        sequence = torch.where(self.sequence >= 0, number[self.sequence.clamp(min=0)], -1)
-        there = (keep[self.sequence.clamp(min=0)] & (self.sequence >= 0))[0]
-        cut: Callable[[Tensor], Tensor] = (lambda t: t[:, there]) if self.packed else (lambda t: t[keep])
+        own = self.sequence.clamp(min=0)
+        there = keep[own] & (self.sequence >= 0)
+        sequence = torch.where(there, (torch.cumsum(keep, 0) - 1)[own], -1)
+        # A blank batch, which processes compute to keep step with each other, keeps its width.
+        columns = there[0] if there.any() else torch.ones_like(there[0])
+        cut: Callable[[Tensor], Tensor] = (lambda t: t[:, columns]) if self.packed else (lambda t: t[keep])
         return replace(
-            self, ids=cut(self.ids), positions=cut(self.positions), weights=cut(self.weights), sequence=cut(sequence),
+            self, ids=cut(self.ids), positions=cut(self.positions), weights=cut(self.weights * there),
+            sequence=cut(sequence),
             indices=self.indices[keep], columns={name: column[keep] for name, column in self.columns.items()},
             token_columns={name: cut(column) for name, column in self.token_columns.items()},
         )  # fmt: skip

@@ -63,6 +63,27 @@ def test_columns_follow_their_sequences_and_tokens():
     assert packed.token_columns["old"].tolist() == [[8, 9, 10, 11, 0, 1, 2, 3, 4]]
 
 
+def test_some_sequences_of_a_batch():
+    table = replace(TABLE, columns={**TABLE.columns, "score": np.asarray([0.5, 1.5, 2.5])},
+                    token_columns={"old": np.arange(12, dtype=np.float32)})  # fmt: skip
+    for packed in (False, True):
+        found = collate(table, [0, 1, 2], packed).only(torch.tensor([True, False, True]))
+        wanted = collate(table, [0, 2], packed)
+        for name in ("ids", "positions", "weights", "sequence", "indices"):
+            assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+        assert found.columns["score"].tolist() == [0.5, 2.5]
+        assert torch.equal(found.token_columns["old"], wanted.token_columns["old"])
+
+
+def test_none_of_the_sequences_of_a_batch_weighs_nothing():
+    for packed in (False, True):
+        batch = collate(TABLE, [0, 1], packed)
+        blank = replace(batch, sequence=torch.full_like(batch.sequence, -1), weights=torch.zeros_like(batch.weights))
+        found = blank.only(torch.tensor([True, False]))
+        assert found.ids.numel() and not found.weights.any() and len(found.indices) == 1
+        assert not (batch.only(torch.tensor([False, False])).weights).any()
+
+
 def test_moving_keeps_everything():
     batch = collate(TABLE, [0, 1])
     moved = batch.to("cpu")

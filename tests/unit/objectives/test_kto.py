@@ -8,7 +8,11 @@ from tunewright.data.answers import Answers
 from tunewright.data.lines import FaultyRow
 from tunewright.data.records import Record, Turn
 from tunewright.objectives import KTO
+from tunewright.optimize.optimizers import SGD
 from tunewright.testing.objectives import assert_equals_literal
+from tunewright.testing.runs import differs, disturb, table_for, tiny_loop
+from tunewright.testing.tables import plan_of
+from tunewright.train.loop import Settings
 
 
 @pytest.mark.parametrize("method", [KTO(), KTO(beta=0.5, desirable=0.5, undesirable=2.0)])
@@ -69,3 +73,18 @@ def test_a_row_alone_has_no_mismatched_answer():
     alone = record("a", "x", label=True)
     with pytest.raises(FaultyRow, match="no other answer"):
         Answers.wanted(KTO().needs).of(alone, alone)
+
+
+def test_the_baseline_is_that_of_the_step_however_it_is_cut():
+    found = []
+    for tokens in (24, 1024):
+        loop = tiny_loop(
+            {"objective": KTO(beta=0.5), "optimizer": SGD(lr=0.05)},
+            settings=Settings(micro_batch_tokens=tokens, clip=None),
+            plan=plan_of(table_for(KTO()), steps=3, tokens_per_step=200),
+        )
+        disturb(loop.attached)
+        assert (len(loop.batches(0)) > 1) is (tokens == 24)
+        loop.run()
+        found.append(torch.cat([p.detach().flatten() for p in loop.attached.trained().values()]))
+    assert differs(*found) < 1e-6

@@ -7,7 +7,7 @@ import torch
 from tunewright import catalog
 from tunewright.hooks import Hook
 from tunewright.models.shards import shard
-from tunewright.testing.runs import ALONE, Steps, tiny_loop
+from tunewright.testing.runs import ALONE, Steps, disturb, table_for, tiny_loop
 from tunewright.testing.tables import plan_of, random_table
 from tunewright.train.loop import Settings
 
@@ -53,6 +53,22 @@ def trained(world, adapter, micro=32, layout="padded", sharded=False, tokens_per
         "gradients": [g.numpy() for g in gradients.seen],
         "state": {name: whole(value) for name, value in loop.attached.state().items()},
     }
+
+
+def surveyed(world, micro, layout):
+    """Losses and final weights of a short run whose objective must know the whole step."""
+    kept = Steps()
+    objective = catalog.find("objective", "kto")(beta=0.5)
+    loop = tiny_loop(
+        {"objective": objective, "optimizer": catalog.find("optimizer", "sgd")(lr=0.05)},
+        plan=plan_of(table_for(objective), steps=3, tokens_per_step=50),
+        settings=Settings(micro_batch_tokens=micro, layout=layout, clip=None),
+        hooks=[kept],
+        world=world,
+    )
+    disturb(loop.attached)
+    loop.run()
+    return [step.loss for step in kept.done], [p.detach().numpy().copy() for p in loop.trained]
 
 
 def alone(adapter, **options):

@@ -33,6 +33,15 @@ def test_two_processes_equal_one(pair, adapter, sharded, options):
         assert np.array_equal(first["state"][name], second["state"][name]), f"{name} drifted apart"
 
 
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize("micro", [32, 10_000])
+def test_what_an_objective_asks_of_a_step_is_asked_of_all_processes(pair, micro, layout):
+    losses, weights = distributed.surveyed(distributed.ALONE, micro, layout)
+    for other, moved in pair.call(distributed.surveyed, micro, layout):
+        assert other == pytest.approx(losses, rel=1e-5)
+        assert all(np.allclose(one, two, atol=1e-6) for one, two in zip(weights, moved, strict=True))
+
+
 @pytest.mark.parametrize("micro", [13, 30, 10_000])
 def test_processes_share_a_step_without_overlap(pair, micro):
     (counts, first), (others, second) = pair.call(distributed.batches_of, micro)
