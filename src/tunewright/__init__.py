@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # sleeping at once halves the speed of small operations, spinning for long starves other work on the machine. Read when
 # torch is first imported.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
 

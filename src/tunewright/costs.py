@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from tunewright.pipeline import Assembly
     from tunewright.train.loop import Loop
 
-MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
-"""Padded tokens computed at once where the recipe does not say: what a processor's caches, or a GPU, like."""
+MICRO_BATCH_TOKENS = 16384
+"""Tokens computed at once on a GPU where the recipe does not say."""
+
+MICRO_BATCH_VALUES, FEWEST, MOST = 1 << 19, 512, 2048
+"""On a processor: as many tokens as have about so many hidden values, within bounds. Fewer leave its threads waiting
+for each other, more take memory and are no faster."""
 
 
-def micro_batch_tokens(device: torch.device) -> int:
-    """The micro-batch for a kind of device, in padded tokens."""
-    return MICRO_BATCH_TOKENS.get(device.type, MICRO_BATCH_TOKENS["cuda"])
+def micro_batch_tokens(device: torch.device, width: int) -> int:
+    """The micro-batch in tokens for a kind of device and a model of `width` hidden values per token."""
+    if device.type != "cpu":
+        return MICRO_BATCH_TOKENS
+    return min(MOST, max(FEWEST, MICRO_BATCH_VALUES // width))
 
 
 def width_multiple(device: torch.device, precision: str) -> int:

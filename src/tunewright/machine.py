@@ -82,7 +82,6 @@ def report() -> dict[str, dict[str, Any]]:
     """Machine, versions, what a run here would use, the prepared data kept here, and which optional packages are there."""
     from importlib.util import find_spec
 
-    from tunewright.costs import micro_batch_tokens
     from tunewright.models.load import resolve_precision
     from tunewright.train.processes import World
 
@@ -95,7 +94,6 @@ def report() -> dict[str, dict[str, Any]]:
             "device": str(world.device),
             "processes": world.size,
             "precision": resolve_precision("auto"),
-            "micro_batch_tokens": micro_batch_tokens(world.device),
         },
         "prepared data": prepared_data(),
         "optional packages": {name: "installed" if find_spec(name) else "not installed" for name in extras},

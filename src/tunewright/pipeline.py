@@ -387,7 +387,8 @@ def _plan(recipe: Recipe, data: Prepared) -> Plan:
 
 def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> Settings:
     train = recipe.train
-    tokens = train.micro_batch_tokens or micro_batch_tokens(world.device)
+    width = int(loaded.policy.model.get_input_embeddings().weight.shape[1])
+    tokens = train.micro_batch_tokens or micro_batch_tokens(world.device, width)
     longest = int(data.train.lengths.max())
     wants = recipe.data.packing
     packed = False

@@ -88,7 +88,7 @@ def _ours(job: Job, gate: _Gate) -> None:
     table = sequences(job, loaded.policy.model.config.vocab_size)
     plan = _InOrder(table.lengths, table.columns["source"], (Share(),), 1, 0)  # type: ignore[arg-type]
     settings = Settings(
-        micro_batch_tokens=micro_batch_tokens(world.device),
+        micro_batch_tokens=micro_batch_tokens(world.device, loaded.policy.model.config.hidden_size),
         width_multiple=width_multiple(world.device, job.precision),
     )
     optimizer = recipe.optimizer.build(attached.trained())
@@ -128,7 +128,7 @@ def _by_hand(job: Job, gate: _Gate) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, fused=True)
     device = torch.device("cpu")
-    limit, multiple = micro_batch_tokens(device), width_multiple(device, job.precision)
+    limit, multiple = micro_batch_tokens(device, model.config.hidden_size), width_multiple(device, job.precision)
     table = sequences(job, model.config.vocab_size)
     for step in range(job.steps):
         spans = [(table.starts[i], table.starts[i + 1]) for i in range(step * ROWS, (step + 1) * ROWS)]
