@@ -20,7 +20,7 @@ from tunewright import output
 from tunewright.adapters._peft import load_peft
 from tunewright.adapters.base import Adapter, Attached, LoraExport
 from tunewright.costs import micro_batch_tokens, width_multiple
-from tunewright.data.batches import Batch, Plan, Share
+from tunewright.data.batches import Plan, Share
 from tunewright.data.order.base import Order
 from tunewright.data.prepare import Prepared, prepare
 from tunewright.document import find_path
@@ -49,6 +49,7 @@ from tunewright.train.loop import Loop, Settings
 from tunewright.train.metrics import Metrics, ProgressBar, check_trackers
 from tunewright.train.processes import World
 from tunewright.train.rehearsal import Rehearsal, rehearse
+from tunewright.train.weighting import Weighted
 
 EVALUATION_TOKENS = 8192
 """Positions computed at once in evaluation."""
@@ -315,22 +316,12 @@ def _acting(recipe: Recipe) -> list[Hook]:
     order = cast(Order | None, recipe.data.order)
     layers = cast(Layers | None, recipe.layers)
     found = [
-        _Weighted(order) if order else None,
+        Weighted(order) if order else None,
         layers.hook() if layers else None,
         *(cast(Regularizer, one).hook() for one in recipe.regularize),
         cast(Schedule, recipe.schedule).hook(),
     ]
     return [hook for hook in found if hook is not None]
-
-
-class _Weighted(Hook):
-    """Gives every micro-batch the weights that the order has for it at this point of the run."""
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-
-    def on_batch(self, loop: Loop, batch: Batch) -> Batch:
-        return self.order.weighted(batch, loop.state.step / loop.total)
 
 
 def _check_watched(assembly: Assembly) -> None:

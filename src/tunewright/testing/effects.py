@@ -78,6 +78,7 @@ OBSERVERS: dict[str, Observe] = {
     "layers": observe_loop,
     "regularizer": observe_loop,
     "quantizer": observe_loop,
+    "order": observe_loop,
     "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }
 """Kind of method -> how a run with it is observed; a kind without a line here is observed by its own tests."""

@@ -26,6 +26,7 @@ from tunewright.testing.models import tiny
 from tunewright.testing.tables import plan_of, random_table
 from tunewright.train.loop import Loop, Settings, Step
 from tunewright.train.processes import World
+from tunewright.train.weighting import Weighted
 
 Parts = Mapping[str, Method]
 """Kind -> the method a tiny run uses for it."""
@@ -82,10 +83,12 @@ def tiny_loop(
     settings = settings or Settings(micro_batch_tokens=32)
     attached = attach(cast(Adapter, chosen["adapter"]), policy, settings.seed)
     supply(policy, {"reference", "teacher"} & chosen["objective"].needs)
-    table = table_for(cast(Objective, chosen["objective"])) if table is None else table
+    if table is None:
+        table = table_for(cast(Objective, chosen["objective"]), chosen["order"].columns if "order" in chosen else ())
     plan = plan or plan_of(table, steps)
     if "order" in chosen:
         plan = chosen["order"].plan(plan, table)
+    weighing = [Weighted(chosen["order"])] if "order" in chosen else []
     acting = [chosen[kind].hook() for kind in ("layers", "regularizer", "schedule") if kind in chosen]
     return Loop(
         policy,
@@ -97,7 +100,7 @@ def tiny_loop(
         plan,
         settings,
         world,
-        [*(hook for hook in acting if hook is not None), *hooks],
+        [*weighing, *(hook for hook in acting if hook is not None), *hooks],
     )
 
 
@@ -134,9 +137,10 @@ def gradient(
     return torch.cat([g.flatten() for g in found]) / weight, total / weight
 
 
-def table_for(objective: Objective) -> Table:
-    """Random rows as an objective needs them."""
-    wanted = random_table(answers=Answers.wanted(objective.needs), columns=objective.columns)
+def table_for(objective: Objective, columns: Collection[str] = ()) -> Table:
+    """Random rows as an objective needs them, with further `columns` where the rows have none of that name."""
+    further = {*objective.columns, *columns} - set(random_table().columns)
+    wanted = random_table(answers=Answers.wanted(objective.needs), columns=further)
     return objective.arrange(wanted, 0)
 
 
