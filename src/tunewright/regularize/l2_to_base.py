@@ -68,4 +68,8 @@ class _Pull(Hook):
             self.whole = [(p, p.detach().clone() if is_sharded(p) else p.detach()) for p in others.values()]
         for found, what in ((moved, "begins from a changed weight"), (foreign, "is no weight of the model itself")):
             if found:
-                raise BadInput(f"the distance to the base is not known: '{found[0]}' {what}", field="regularize")
+                raise BadInput(
+                    f"the distance to the base is not known: '{found[0]}' {what}",
+                    field="regularize",
+                    hint="Use the adapter lora or full, or leave l2_to_base out.",
+                )

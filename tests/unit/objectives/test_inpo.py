@@ -54,6 +54,18 @@ def test_at_the_start_of_the_first_round_a_pair_costs_the_squared_target():
     assert loss.total.item() / loss.weight.item() == pytest.approx(1 / (4 * 0.1**2))
 
 
+def test_where_reference_and_start_are_one_it_is_computed_once(monkeypatch):
+    policy = tiny_policy()
+    attach(usual_parts()["adapter"], policy)
+    calls, usual = [], type(policy).logprobs
+    monkeypatch.setattr(type(policy), "logprobs", lambda own, batch: calls.append(own) or usual(own, batch))
+    for passes, supplied in ((2, []), (3, ["reference"])):
+        supply(policy, supplied)
+        calls.clear()
+        INPO().loss(policy, layouts(table_for(INPO()))["1 x all"][0])
+        assert len(calls) == passes
+
+
 def test_tau_above_eta_is_refused():
     with pytest.raises(ValidationError, match="tau is at most eta"):
         INPO(eta=0.1, tau=0.2)

@@ -65,9 +65,12 @@ class Pairs(Objective):
         better = batch.columns[CHOSEN] == 1
         weights = batch.weights[batch.kept]
         sums = {"logp": per_sequence(weights * policy.logprobs(batch), batch), "weight": per_sequence(weights, batch)}
+        known: dict[int, Tensor] = {}  # the reference and the start may be one
         for name in self.anchors:
             with getattr(policy, name)() as other:
-                sums[name] = per_sequence(weights * other.logprobs(batch), batch)
+                if id(other) not in known:
+                    known[id(other)] = per_sequence(weights * other.logprobs(batch), batch)
+                sums[name] = known[id(other)]
         kept = per_sequence(weights.new_ones(len(weights)), batch) > 0
         taken = kept[better] & kept[~better]
         sides = [
