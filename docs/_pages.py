@@ -22,7 +22,11 @@ from tunewright.cli import app
 from tunewright.report import evidence
 
 PLURALS = {"adapter": "Adapters", "objective": "Objectives", "optimizer": "Optimizers", "schedule": "Schedules"}
-KEYS = {"task": "evaluate"}
+KEYS = {
+    "task": "evaluate",
+    **{kind: key for key, kind in recipe.LISTS.items()},
+    **{kind: ".".join(place) for place, kind in recipe.NESTED.items()},
+}
 """The recipe key under which a kind stands, where it is not the kind's own name."""
 
 KINDS = [kind for kind in catalog.ROOMS if kind != "claim"]
@@ -43,7 +47,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Puts the made pages into the navigation, and the log where there is one."""
     assert config.nav is not None
     config.nav += [
-        {"Methods": [{title(kind): f"methods/{kind}.md"} for kind in KINDS]},
+        {
+            "Methods": [
+                *({title(kind): f"methods/{kind}.md"} for kind in KINDS),
+                {"What composes with what": "methods/composition.md"},
+            ]
+        },
         {"Reference": [{"Recipe": "reference/recipe.md"}, {"Evidence": "reference/evidence.md"}]},
     ]
     if (Path(config.docs_dir) / "log.md").is_file():
@@ -54,6 +63,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the made pages."""
     pages = {f"methods/{kind}.md": kind_page(kind) for kind in KINDS}
+    pages |= {"methods/composition.md": composition_page()}
     pages |= {"reference/recipe.md": recipe_page(), "reference/evidence.md": evidence_page()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -63,6 +73,41 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def title(kind: str) -> str:
     """The heading of a kind's page."""
     return PLURALS.get(kind, f"{kind.capitalize()}s")
+
+
+def composition_page() -> str:
+    """The pairs of methods that a recipe refuses, from what the methods declare; all others compose."""
+    methods = [
+        method()
+        for kind in KINDS
+        if kind != "task"
+        for method in catalog.methods(kind)
+        if not any(field.is_required() for field in method.model_fields.values())
+    ]
+    rows = []
+    for one in methods:
+        for kind, traits in one.wants.items():
+            others = [other for other in methods if other.kind == kind]
+            fitting = [f"`{other.name}`" for other in others if traits <= other.traits]
+            apart = [f"`{other.name}`" for other in others if not traits <= other.traits]
+            if apart:
+                wanted = ", ".join(sorted(traits))
+                rows.append(
+                    f"| `{one.name}` ({one.kind}) | {kind}: {wanted} | {', '.join(fitting) or 'none'} | {', '.join(apart)} |"
+                )
+    return "\n".join(
+        [
+            "# What composes with what",
+            "",
+            "Methods of different kinds compose unless one declares otherwise. A recipe is checked before anything is",
+            "loaded; these are the pairs at their defaults that it refuses, and what it offers instead.",
+            "",
+            "| method | wants the other to be | composes with | refused with |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def kind_page(kind: str) -> str:

@@ -35,7 +35,9 @@ ROOMS: dict[str, str] = {
 }
 """Kind of method -> the folder (as a package) whose files hold the methods of that kind."""
 
-Need = Literal["reference", "teacher", "embedder", "verifier", "judge", "reward", "calibration", "pairs", "labels", "mismatched"]
+Need = Literal[
+    "reference", "teacher", "embedder", "verifier", "judge", "reward", "calibration", "pairs", "labels", "mismatched"
+]
 """What a method may require beyond model and data; a recipe's `supplies` answers with the same words."""
 
 Observable = Literal["loss", "gradient", "parameters", "tokens", "output", "files", "steps", "bytes", "log", "error"]

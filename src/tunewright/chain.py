@@ -124,7 +124,7 @@ def _check(recipes: Sequence[tuple[str, Recipe]], folder: Path, overwrite: bool)
     if len(set(names)) < len(names):
         raise BadInput("two stages have the same name", found=names, hint="Name the files differently.")
     first = recipes[0][1].model
-    for name, recipe in recipes[1:]:
+    for _, recipe in recipes[1:]:
         if recipe.model != first:
             raise BadInput(
                 "the stages of a chain name one model: each goes on with what the one before made of it",

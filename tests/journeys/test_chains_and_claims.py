@@ -33,7 +33,7 @@ def test_a_chain_goes_on_with_what_the_stage_before_made(stages, tmp_path):
     assert found["matrix"][2][1] == pytest.approx(exp(-loss(second, "after")), rel=1e-3)
     page = (tmp_path / "out" / "chain.html").read_text()
     assert "class='heat'" in page and page.count("<td class='n") == 6 and page.count(" own'") == 2
-    forgotten = dict((name, value) for name, value, _ in found["quantities"])["forgetting"]
+    forgotten = {name: value for name, value, _ in found["quantities"]}["forgetting"]
     assert forgotten == pytest.approx(found["matrix"][1][0] - found["matrix"][2][0])
 
 

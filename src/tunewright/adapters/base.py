@@ -23,7 +23,8 @@ class Adapter(Method):
     @property
     def traits(self) -> frozenset[str]:
         """`frozen` where the model's own weights stay as they are, `whole` where all of them may train, `low_rank`
-        where the update of each layer is a product of two small matrices."""
+        where the update of each layer is a product of two small matrices, `anchored` where it begins at the model's own
+        weights and is known as a change of them."""
         return frozenset() if self.trains_weights else frozenset({"frozen"})
 
     @property

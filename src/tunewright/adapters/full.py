@@ -31,7 +31,7 @@ class Full(Adapter):
 
     @property
     def traits(self) -> frozenset[str]:
-        return frozenset({"whole"})
+        return frozenset({"whole", "anchored"})
 
     @property
     def trains_weights(self) -> bool:

@@ -29,14 +29,14 @@ def clashes(methods: Mapping[Place, Method], supplied: Collection[str] = ()) -> 
     """
     for place, method in methods.items():
         for need in sorted(method.needs - MET - set(supplied)):
-            yield Clash(place, f"the {method.kind} '{method.name}' needs a {need}", f"Add 'supplies: {{{need}: ...}}'.")
+            yield Clash(place, f"the {method.kind} '{method.name}' needs '{need}'", f"Add 'supplies: {{{need}: ...}}'.")
         for kind, traits in method.wants.items():
             for other_place, other in methods.items():
                 if other.kind == kind and not traits <= other.traits:
                     lacking = " and ".join(sorted(traits - other.traits))
                     yield Clash(
                         other_place,
-                        f"the {method.kind} '{method.name}' wants a {kind} that is {lacking}; '{other.name}' is not",
+                        f"the {method.kind} '{method.name}' wants the {kind} to be {lacking}; '{other.name}' is not",
                         _instead(kind, traits),
                     )
     needed = {need for method in methods.values() for need in method.needs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -25,8 +26,7 @@ class L2ToBase(Regularizer):
     scale^2 tr((B^T B)(A A^T)), which costs rank^2 and not the size of the weight; its gradient reaches A and B.
 
     When to use: few rows and a model whose other abilities should stay. When not: with a decay of the optimizer that is
-    meant to pull to 0. Refused at the first step where what trains is no change of the model's own weights (prompts,
-    scales), or where the low-rank layers begin from a changed weight.
+    meant to pull to 0. Not beside adapters or quantizers whose update does not begin at the model's own weights.
     """
 
     name: ClassVar[str] = "l2_to_base"
@@ -35,6 +35,10 @@ class L2ToBase(Regularizer):
     )
 
     strength: float = option(0.01, "Weight of the squared distance.", changes="gradient", to=1.0, ge=0)
+
+    @property
+    def wants(self) -> Mapping[str, frozenset[str]]:
+        return {"adapter": frozenset({"anchored"}), "quantizer": frozenset({"plain"})}
 
     def hook(self) -> Hook:
         return _Pull(self.strength)
@@ -57,19 +61,16 @@ class _Pull(Hook):
 
     def _begin(self, loop: Loop) -> None:
         self.layers = pairs(loop.policy)
-        weights = {name: layer.weight.data_ptr() for name, layer in self.layers.items()}
         inside = {id(p) for layer in self.layers.values() for p in (layer.down, layer.up)}
         others = {name: p for name, p in loop.attached.trained().items() if id(p) not in inside}
         where = {name: p.data_ptr() for name, p in others.items()}
         with loop.policy.start():
-            moved = [name for name, layer in self.layers.items() if layer.weight.data_ptr() != weights[name]]
             foreign = [n for n, p in others.items() if not is_sharded(p) and p.data_ptr() == where[n]]
             # The adapter keeps the originals; only a sharded parameter is written in place.
             self.whole = [(p, p.detach().clone() if is_sharded(p) else p.detach()) for p in others.values()]
-        for found, what in ((moved, "begins from a changed weight"), (foreign, "is no weight of the model itself")):
-            if found:
-                raise BadInput(
-                    f"the distance to the base is not known: '{found[0]}' {what}",
-                    field="regularize",
-                    hint="Use the adapter lora or full, or leave l2_to_base out.",
-                )
+        if foreign:
+            raise BadInput(
+                f"the distance to the base is not known: '{foreign[0]}' is no weight of the model itself",
+                field="regularize",
+                hint="Use the adapter lora or full, or leave l2_to_base out.",
+            )

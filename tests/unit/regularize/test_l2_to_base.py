@@ -5,6 +5,7 @@ import torch
 
 from tunewright.adapters import Full, LoRA
 from tunewright.errors import BadInput
+from tunewright.recipe import Recipe
 from tunewright.regularize import L2ToBase
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import disturb, tiny_loop
@@ -57,9 +58,10 @@ def test_what_is_no_weight_of_the_model_is_refused():
         L2ToBase().hook().penalty(loop)
 
 
-def test_a_base_that_the_adapter_changed_is_refused():
-    loop = tiny_loop()
-    layer = next(iter(loop.attached.layers.values()))
-    layer.merge()  # stands for an adapter that begins from another weight
-    with pytest.raises(BadInput, match="begins from a changed weight"):
-        L2ToBase().hook().penalty(loop)
+def test_an_update_that_begins_elsewhere_is_refused_before_anything_is_loaded():
+    keys = {"model": "nano", "data": "rows.jsonl", "regularize": ["l2_to_base"]}
+    with pytest.raises(BadInput, match="wants the adapter to be anchored; 'pissa' is not") as refused:
+        Recipe.of(**keys, adapter="pissa")
+    assert "full" in str(refused.value) and "lora" in str(refused.value)
+    with pytest.raises(BadInput, match="wants the quantizer to be plain; 'lq_lora' is not"):
+        Recipe.of(**{**keys, "model": {"path": "nano", "quantize": "lq_lora"}})

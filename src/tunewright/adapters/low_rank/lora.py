@@ -25,6 +25,10 @@ class LoRA(LowRank):
         Paper(title="LoRA: Low-Rank Adaptation of Large Language Models", arxiv="2106.09685"),
     )
 
+    @property
+    def traits(self) -> frozenset[str]:
+        return super().traits | {"anchored"}
+
     def start(self, layer: nn.Module, rank: int, scale: float) -> tuple[Tensor, Tensor]:
         out, width = shape_of(layer)
         return kaiming(rank, width), torch.zeros(out, rank)

@@ -49,7 +49,7 @@ class InstructionAlignment(Claim):
     trained on. LoRA on the embedded model, then 10 more steps of 16 rows with loss = CE(answer | paraphrase) + 0.8 KL(p(.
     | reference wording, model before these steps) || p(. | paraphrase)) over the answer tokens, or with CE alone as the
     control. The alignment trains the same LoRA instead of the paper's prefix. Accuracy of the likeliest of three
-    answers on 60 held-out rows per wording.
+    answers on 60 held-out rows per wording. Six seeds left it undecided; nothing else was changed since.
     """
 
     name: ClassVar[str] = "instruction_alignment"
@@ -70,7 +70,7 @@ class InstructionAlignment(Claim):
         Criterion("spread over never-trained wordings, aligned minus tuned", "below", 0.0, "points"),
         Criterion("mean over never-trained wordings, aligned minus tuned", "above", -1.0, "points"),
     )
-    seeds: ClassVar[int] = 6
+    seeds: ClassVar[int] = 14
     budget: ClassVar[str] = "16 steps of 1,024 tokens, then 10 steps of 16 rows per arm and seed"
 
     def findings(self, bench: Bench) -> Findings:

@@ -99,7 +99,7 @@ class Replay(Claim):
         """Scores of the training steps, tests before and after, and the trained tensors."""
         made = recipe(task, steps=STEPS, tokens=TOKENS, held=40, seed=seed, schedule="constant")
         made["data"]["train"] = {"path": written(folder, f"{arm}-{task}", _rows(task, earlier, seed))}
-        made["data"]["eval"] = [{"path": f"nano:{one}/test", "limit": 40} for one in TASKS]
+        made["data"]["eval"] = [{"path": f"nano:{one}/test", "limit": 40, "name": one} for one in TASKS]
         trial = bench.trial(arm, made)
         if state is not None:
             trial.attached.load_state(state)
@@ -125,7 +125,7 @@ def _tests(trial: Any) -> list[Block]:
     scores = Perplexity().score(trial.subject())
     found = []
     for task in TASKS:
-        own = np.array([task in group for group in scores.groups])
+        own = np.array([group == task for group in scores.groups])
         loss = float(np.average(scores.values[own], weights=scores.weights[own]))
         found.append(Block("test", task, [math.exp(-loss)]))
     return found

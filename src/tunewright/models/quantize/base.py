@@ -19,6 +19,11 @@ class Quantizer(Method):
     kind: ClassVar[str] = "quantizer"
 
     @property
+    def traits(self) -> frozenset[str]:
+        """`plain` where the stored weights are all: the quantizer offers no first update."""
+        return frozenset({"plain"})
+
+    @property
     def wants(self) -> Mapping[str, frozenset[str]]:
         return {"adapter": frozenset({"frozen"})}
 

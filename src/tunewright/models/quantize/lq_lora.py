@@ -49,6 +49,10 @@ class LQLoRA(Quantizer):
     block: int = option(64, "Weights that share an absmax.", changes="loss", to=16, given={"quantizer.rank": 4}, ge=2)
     iterations: int = option(100, "Most turns of approximating and quantizing; 0 quantizes the weight itself.", changes="loss", to=0, given={"quantizer.rank": 4, "quantizer.bits": 2}, ge=0)  # fmt: skip
 
+    @property
+    def traits(self) -> frozenset[str]:
+        return frozenset()
+
     def store(self, weight: Tensor) -> StoredNormalFloat:
         return self.decomposed(weight)[0]
 
