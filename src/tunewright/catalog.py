@@ -182,12 +182,9 @@ def lazily(kind: str) -> Callable[[str], type[Method]]:
     return get
 
 
-def add(module: ModuleType) -> list[type[Method]]:
-    """Registers the methods that a user's module defines; returns them.
-
-    Raises `BadInput` when the module defines none, or a name that is taken.
-    """
-    own = [
+def defined(module: ModuleType) -> list[type[Method]]:
+    """The methods that a module itself defines."""
+    return [
         item
         for item in vars(module).values()
         if isinstance(item, type)
@@ -195,6 +192,14 @@ def add(module: ModuleType) -> list[type[Method]]:
         and item.__module__ == module.__name__
         and "name" in vars(item)
     ]
+
+
+def add(module: ModuleType) -> list[type[Method]]:
+    """Registers the methods that a user's module defines; returns them.
+
+    Raises `BadInput` when the module defines none, or a name that is taken.
+    """
+    own = defined(module)
     if not own:
         raise BadInput("defines no method", file=module.__file__, field="use", expected="a class with kind and name")
     for method in own:

@@ -431,6 +431,35 @@ def claims_run(
 
 
 @app.command()
+def check_method(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Python file that defines methods.")],
+    json_: Json = False,
+) -> None:
+    """Hold the methods of a Python file to the contract of their kind, and say what they do not keep.
+
+    Name the file under `use:` in a recipe to work with its methods. Tiny random models, a minute or so.
+    """
+    from dataclasses import asdict
+
+    from tunewright.testing.checking import check_file
+
+    findings = []
+    for one in check_file(file):
+        findings.append(one)
+        if not json_:
+            typer.echo(f"{'ok    ' if one.fault is None else 'FAILED'} {one.method}: {one.promise}")
+            if one.fault is not None:
+                typer.echo(f"       {one.fault}")
+    broken = sum(one.fault is not None for one in findings)
+    if json_:
+        _print_json([asdict(one) for one in findings])
+    else:
+        typer.echo(f"{len(findings) - broken} of {len(findings)} promises are kept")
+    if broken:
+        raise SystemExit(1)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, with which editors complete and check YAML."""
     from tunewright import listing
