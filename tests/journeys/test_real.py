@@ -117,7 +117,8 @@ def test_word_problems(shared, llama, tmp_path):
 
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_demonstration_file_is_checked_and_shown(name, shared, llama, tmp_path):
-    recipe = written(tmp_path, {"model": llama, "data": {"train": shared / "data/llamafactory_demos" / name}})
+    source = {"path": shared / "data/llamafactory_demos" / name, "truncation": "right"}
+    recipe = written(tmp_path, {"model": llama, "data": {"train": source}})
     checked = good("data", "check", recipe).out
     assert DEMOS[name].lower() in checked.lower() and "all fine" in checked
     shown = good("preview", recipe, "--plain", "-n", "2").out
@@ -138,6 +139,8 @@ def test_most_rows_lost_stops_the_run(shared, llama, tmp_path):
     recipe = written(tmp_path, {"model": llama, "data": {"train": path}})
     ended = call("run", recipe, "--output", tmp_path / "out")
     assert ended.status == 2 and "dpo_en_demo.json" in ended.err and "truncation" in ended.err
+    checked = call("data", "check", recipe)
+    assert checked.status == 2 and "truncation" in checked.err + checked.out
     assert not (tmp_path / "out").exists()
 
 
