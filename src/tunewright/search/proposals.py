@@ -1,4 +1,4 @@
-"""Which hyperparameters to try next, by optuna: at random, on a grid, by Parzen estimators or a Gaussian process."""
+"""Which hyperparameters to try next, by optuna: at random, evenly, by Parzen estimators or a Gaussian process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunewright.search.space import Choice, Space
 if TYPE_CHECKING:
     import optuna
 
-Sampler = Literal["tpe", "gp", "random", "grid"]
+Sampler = Literal["tpe", "gp", "random", "halton", "grid"]
 
 BATCH = 4
 """Proposals made at once, whatever the number of processes, so that a search proposes the same wherever it runs."""
@@ -24,8 +24,9 @@ class Proposals:
     `tpe` is random for a third of the trials (at least two), then prefers what did well. `gp` proposes 2 (d + 1)
     settings at random, then the one with the largest expected improvement under a Gaussian process with noise (arXiv
     1807.02811), one at a time, since each depends on the value of the last: for few, dear trials of at most some 20
-    numbers. `grid` takes evenly spaced
-    points, as many per key as keep the product within `trials`. A value of None says that the trial failed.
+    numbers. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly however many they
+    are; `grid` evenly spaced ones, as many per key as keep the product within `trials`. A value of None says that the
+    trial failed.
     """
 
     def __init__(self, space: Space, trials: int, sampler: Sampler = "tpe", seed: int = 0, higher: bool = True) -> None:
@@ -36,7 +37,11 @@ class Proposals:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.left, self.higher = dict(space), trials, higher
         self._open: list[optuna.trial.Trial] = []
-        self._points = self._grid(trials) if sampler == "grid" else []
+        self._points: list[dict[str, Any]] = []
+        if sampler == "grid":
+            self._points = self._grid(trials)
+        elif sampler == "halton":
+            self._points = self._halton(trials, seed)
         self._batch = 1 if sampler == "gp" else BATCH
         made: optuna.samplers.BaseSampler
         if sampler == "tpe":
@@ -78,6 +83,18 @@ class Proposals:
             else:
                 drawn[key] = trial.suggest_float(key, axis.low, axis.high, log=axis.logarithmic)
         return drawn
+
+    def _halton(self, trials: int, seed: int) -> list[dict[str, Any]]:
+        from scipy.stats import qmc
+
+        places = qmc.Halton(len(self.space), seed=seed).random(trials)
+        return [
+            {
+                key: a.number(u) if isinstance(a, Choice) else a.at(u)
+                for (key, a), u in zip(self.space.items(), each, strict=True)
+            }
+            for each in places
+        ]
 
     def _grid(self, trials: int) -> list[dict[str, Any]]:
         from itertools import product

@@ -30,6 +30,15 @@ class Range:
         """Whether equal factors, not equal distances, are equally likely."""
         return self.low > 0 and self.high / self.low >= WIDE
 
+    def at(self, place: float) -> float:
+        """The value at `place` in [0, 1] on the range's scale, where every whole number reaches half-way to the next."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        if self.logarithmic:
+            value = math.exp(math.log(low) + place * math.log(high / low))
+        else:
+            value = low + place * (high - low)
+        return min(max(round(value) if self.whole else value, self.low), self.high)
+
     def grid(self, points: int) -> list[float]:
         """`points` values from end to end, evenly spaced on the range's scale; the middle one where there is one."""
         shares = [0.5] if points == 1 else [k / (points - 1) for k in range(points)]
@@ -46,6 +55,14 @@ class Choice:
     """One of several values, in no order."""
 
     values: tuple[Any, ...]
+
+    def at(self, place: float) -> Any:
+        """The value at `place` in [0, 1], of which each value has an equal part."""
+        return self.values[self.number(place)]
+
+    def number(self, place: float) -> int:
+        """The index of the value at `place`."""
+        return min(int(place * len(self.values)), len(self.values) - 1)
 
     def grid(self, points: int) -> list[Any]:
         """Every value, however many points are asked for."""

@@ -163,3 +163,26 @@ def test_score_from_times() -> None:
     ratios = times[2, :2] / times[:, :2].min(0)
     profile = np.mean([(ratios <= tau).sum() / 3 for tau in taus[::100]])
     assert scores[2] == pytest.approx(profile, abs=2e-3)
+
+
+def test_score_from_times_is_the_area_under_its_steps() -> None:
+    """The card's hand case by its step function: half of the workloads from 1 to 2, all of them from 2 to 4."""
+    area = (0.5 * (2 - 1) + 1.0 * (4 - 2)) / (4 - 1)
+    assert np.abs(time_score(np.array([[1.0, 2.0], [2.0, 1.0]])) - area).max() < 1e-12
+
+
+def test_an_unsolved_variant_takes_its_base() -> None:
+    """Columns: base, a variant of it, another base. The first arm is fastest on the base but fails the variant, so that
+    the second is the fastest there: r = 1 and 1 for it, and 2 of 2 workloads; the first keeps the other base, r = 2."""
+    times = np.array([[1.0, np.inf, 4.0], [3.0, 5.0, 2.0]])
+    assert time_score(times, bases=[0, 0, 2]) == pytest.approx([(4 - 2) / 3 / 2, 1.0], abs=1e-12)
+    # Beyond four times the fastest is as good as never; exactly four times is still solved, and worth nothing.
+    late = np.array([[1.0, 20.1, 4.0], [3.0, 5.0, 2.0]])
+    assert time_score(late, bases=[0, 0, 2]) == pytest.approx(time_score(times, bases=[0, 0, 2]))
+    just = np.array([[1.0, 20.0, 4.0], [3.0, 5.0, 2.0]])
+    assert time_score(just, bases=[0, 0, 2]) == pytest.approx([(1.0 + 2 / 3) / 2, (1 / 3 + 1.0) / 2], abs=1e-12)
+    assert (time_score(np.full((2, 3), np.inf), bases=[0, 0, 2]) == 0).all()
+    # A base whose variant nobody solved still counts.
+    assert time_score(np.array([[1.0, np.inf, 1.0]]), bases=[0, 0, 2]) == pytest.approx([0.5])
+    with pytest.raises(ValueError, match="variant"):
+        time_score(times, bases=[1, 2, 2])

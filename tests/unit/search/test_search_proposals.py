@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
 from tunewright.errors import BadInput
 from tunewright.search.halving import rungs
@@ -23,7 +24,7 @@ def drawn(sampler="tpe", trials=12, seed=0, value=lambda one: -abs(math.log10(on
     return found
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "halton"])
 def test_proposals_are_reproducible_and_within_their_space(sampler):
     found = drawn(sampler)
     assert len(found) == 12 and found == drawn(sampler) and found != drawn(sampler, seed=1)
@@ -51,6 +52,24 @@ def test_a_grid_is_even_and_within_the_trials():
     assert sorted({one["optimizer.lr"] for one in found}) == pytest.approx([1e-4, 1e-3, 1e-2])
     with pytest.raises(BadInput, match="more points"):
         Proposals({"a": Choice((1, 2, 3))}, 2, "grid")
+
+
+def test_halton_points_fill_a_space_more_evenly_than_chance():
+    space = {"a": Range(0.0, 1.0), "b": Range(1e-4, 1.0), "c": Choice((1, 2, 3))}
+    places = lambda sampler, seed: [
+        (o["a"], 1 + math.log10(o["b"]) / 4) for o in drawn(sampler, 27, seed, lambda o: 0.0, space)
+    ]
+    far = lambda sampler: np.mean([qmc.discrepancy(places(sampler, seed)) for seed in range(10)])
+    assert far("halton") < 0.5 * far("random")
+    thirds = [one["c"] for one in drawn("halton", 27, space={"c": Choice((1, 2, 3))}, value=lambda one: 0.0)]
+    assert [thirds.count(k) for k in (1, 2, 3)] == pytest.approx([9, 9, 9], abs=1)
+    assert len(drawn("halton", 5, space=space, value=lambda one: 0.0)) == 5
+
+
+def test_places_of_a_range_and_a_choice():
+    assert [Range(1, 3).at(u) for u in (0.0, 0.34, 0.67, 1.0)] == [1, 2, 3, 3]
+    assert Range(1e-4, 1e-2).at(0.5) == pytest.approx(1e-3) and Range(0.0, 4.0).at(0.25) == 1.0
+    assert [Choice(("x", "y")).at(u) for u in (0.0, 0.49, 0.5, 1.0)] == ["x", "x", "y", "y"]
 
 
 def test_a_failed_trial_is_not_a_value():
