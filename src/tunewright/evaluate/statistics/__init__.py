@@ -1,6 +1,11 @@
 """Statistics in one place: intervals by resampling, tests, power, seed noise, and times to a result."""
 
+from tunewright.evaluate.statistics.items import ItemResponse as ItemResponse
+from tunewright.evaluate.statistics.items import Trimmed as Trimmed
+from tunewright.evaluate.statistics.items import item_response as item_response
+from tunewright.evaluate.statistics.items import trimmed as trimmed
 from tunewright.evaluate.statistics.noise import SeedNoise as SeedNoise
+from tunewright.evaluate.statistics.noise import discrimination as discrimination
 from tunewright.evaluate.statistics.noise import seed_noise as seed_noise
 from tunewright.evaluate.statistics.power import detectable as detectable
 from tunewright.evaluate.statistics.power import detectable_by_t as detectable_by_t

@@ -62,7 +62,7 @@ def seed_noise(scores: Values, *, higher_is_better: bool = True, chance: float =
         interval=Interval(float(means.mean()), low, high),
         monotonicity=None if s.shape[1] < 2 else float(np.mean([_rising(turn * run.mean(1)) for run in s])),
         difficulty=last.mean(0),
-        discrimination=_discrimination(last),
+        discrimination=discrimination(last),
         seeds=len(s),
     )
 
@@ -72,8 +72,11 @@ def _rising(scores: Values) -> float:
     return 0.0 if np.isnan(tau) else float(tau)
 
 
-def _discrimination(items: Values) -> Values:
-    """The correlation over runs [runs, items] of each item with the sum of the others."""
+def discrimination(items: Values) -> Values:
+    """The correlation over takers [takers, items] of each item with the sum of the others [items], 0 where undefined.
+
+    For items of 0 and 1 it is the point-biserial correlation with the rest score.
+    """
     rest = items.sum(1, keepdims=True) - items
     a, b = items - items.mean(0), rest - rest.mean(0)
     scale = np.sqrt((a**2).sum(0) * (b**2).sum(0))
