@@ -1,4 +1,4 @@
-"""Other prompts with the same meaning: formats of the fields, and misspellings."""
+"""Other prompts with the same meaning: formats of the fields, choices by letter, and misspellings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from string import ascii_uppercase
 
 from tunewright.data.records import Record
+from tunewright.errors import BadInput
 
 SEPARATORS = ("", " ", ": ", ":: ", "::: ", " : ", " - ", "- ", ":", "::", "\n", "\n\t", ":\n", "\t")
 SPACES = (" ", "  ", "\n", "\n\n", " -- ", "; \n", " || ", " <sep> ", ", ", ". ")
@@ -57,6 +59,26 @@ def formats(count: int, seed: int = 0) -> list[Format]:
             made = Format(words, separator, space, casing)
             valid.setdefault(made.put("\0"), made)
     return [ORIGINAL, *random.Random(seed).sample(list(valid.values()), count - 1)]
+
+
+def lettered(record: Record, choices: Sequence[str]) -> tuple[Record, list[str]]:
+    """The record with its choices listed under letters behind the prompt, and the answers to choose among.
+
+    The last turn of the prompt becomes TEXT, a line "A. CHOICE" for each, and the line "Answer:". Where prompt and
+    answer are joined verbatim the answers are " A", " B", ..., in a chat "A", "B", ... Raises `BadInput` for more
+    choices than letters, and for a row of plain text, which has no prompt.
+    """
+    if not record.prompt or len(choices) > len(ascii_uppercase):
+        raise BadInput(
+            "the choices of the row cannot be listed under letters", file=record.file or None, line=record.line or None,
+            found=f"{len(choices)} choices" if record.prompt else "plain text", expected="a prompt and at most 26 choices",
+        )  # fmt: skip
+    *before, asked, answer = record.turns
+    letters = ascii_uppercase[: len(choices)]
+    listed = "\n".join(f"{letter}. {choice.strip()}" for letter, choice in zip(letters, choices, strict=True))
+    made = replace(asked, content=f"{asked.content.rstrip()}\n{listed}\nAnswer:")
+    space = " " if record.style == "completion" else ""
+    return replace(record, turns=(*before, made, answer)), [space + letter for letter in letters]
 
 
 def misspelt(text: str, rate: float, rng: random.Random) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from evaluate_models import pair, pairs, policy, subject, tokenizer
 
 from tunewright import catalog
 from tunewright.data.records import Record, Turn
+from tunewright.data.templates import Renderer
 from tunewright.errors import BadInput
-from tunewright.evaluate.base import Scores, Subject, Task
+from tunewright.evaluate.base import Rows, Scores, Subject, Task
 from tunewright.models.generate import Decoding, generate
+from tunewright.models.load import load, load_tokenizer
+from tunewright.recipe import ModelSpec, Reading
 
 
 def task(name: str, **options: Any) -> Task:
@@ -183,6 +187,58 @@ def test_multiple_choice() -> None:
         task("multiple_choice", choices="options").score(subject(records))
     with pytest.raises(BadInput, match="none of the choices"):
         task("multiple_choice").score(subject([pair("w42", " 3", columns={"choices": choices})]))
+
+
+def test_multiple_choice_by_letters() -> None:
+    given = ModelSpec(path="nano")
+    nano, own = load(given, "fp32", torch.device("cpu")).policy, load_tokenizer(given)
+    choices = ["red", "two words", "a blue one"]
+    turns = lambda prompt, answer: (Turn("user", prompt), Turn("assistant", answer))
+    records = [
+        Record(
+            turns(f"Which is the {word} of them? ", " " + choices[n % 3]), "completion", columns={"choices": choices}
+        )
+        for n, word in enumerate(("first", "next", "last", "largest"))
+    ]
+    chat = [replace(record, style="chat") for record in records]
+
+    def measured(records: list[Record], **options: Any) -> Scores:
+        rows = Rows(records, (Renderer(own, Reading()),), None, ("rows",))
+        return task("multiple_choice", **options).score(Subject(nano, own, rows, frozenset({2})))
+
+    found = measured(records, formulation="letters")
+    for n, record in enumerate(records):
+        asked = f"{record.turns[0].content.rstrip()}\nA. red\nB. two words\nC. a blue one\nAnswer:"
+        assert found.prompts[n] == asked
+        rendered = [
+            list(Renderer(own, Reading()).render(replace(record, turns=turns(asked, " " + x))).ids) for x in "ABC"
+        ]
+        at = next(k for k, ids in enumerate(zip(*rendered, strict=True)) if len(set(ids)) > 1)
+        with torch.no_grad():
+            logits = nano.model(torch.tensor([rendered[0][:at]])).logits[0, -1]
+        likelihoods = logits[[ids[at] for ids in rendered]].softmax(-1)
+        assert found.answers[n] == choices[int(likelihoods.argmax())]
+        assert found.confidences is not None and found.confidences[n] == pytest.approx(
+            likelihoods.max().item(), abs=1e-4
+        )
+    assert found.references == [choices[n % 3] for n in range(4)] and found.unit == "share"
+    assert measured(records).prompts == [record.turns[0].content for record in records]
+    talked = measured(chat, formulation="letters")
+    assert talked.prompts == found.prompts and talked.confidences is not None
+    assert not np.allclose(talked.confidences, found.confidences)
+
+
+def test_choices_that_cannot_be_letters_are_refused() -> None:
+    letters = task("multiple_choice", formulation="letters", choices=[f"w{40 + n}" for n in range(27)])
+    with pytest.raises(BadInput, match="cannot be listed under letters"):
+        letters.score(subject([pair("w40", " w41")]))
+    two = task("multiple_choice", formulation="letters", choices=["w50", "w51"])
+    with pytest.raises(BadInput, match="cannot be listed under letters"):
+        two.score(subject([Record((Turn("assistant", "w50"),), "text")]))
+    with pytest.raises(BadInput, match="two letters are the same tokens"):
+        two.score(subject([pair("w40", " w50")]))  # a tokenizer of whole words, to which all letters are unknown
+    with pytest.raises(ValueError, match="letters have no lengths"):
+        task("multiple_choice", formulation="letters", normalize="tokens")
 
 
 def test_custom_function(tmp_path: Path) -> None:
