@@ -51,7 +51,7 @@ def run(
     folder. Ctrl-C saves and stops; --resume continues to the same bits.
 
     Several recipes are a chain: each tunes what the one before ended with, every stage's rows are measured after every
-    stage, and chain.json and chain.html tell what was kept and what was forgotten.
+    stage, and chain.json and chain.html tell what was kept and what was forgotten. --resume keeps finished stages.
     """
     from tunewright.pipeline import run as start
     from tunewright.recipe import Recipe
@@ -549,15 +549,12 @@ def _chain(
     quiet: bool,
 ) -> None:
     from tunewright.chain import run
-    from tunewright.errors import BadInput
     from tunewright.recipe import Recipe
     from tunewright.report import console
 
-    if resume:
-        raise BadInput("a chain cannot be resumed as a whole", field="--resume", hint="Use --overwrite.")
     stages = [(recipe.stem, Recipe.read(recipe, changes)) for recipe in recipes]
     folder = output or Path("runs") / "-".join(name for name, _ in stages)
-    done = run(stages, folder, overwrite=overwrite, quiet=quiet or json_)
+    done = run(stages, folder, resume=resume, overwrite=overwrite, quiet=quiet or json_)
     if json_:
         _print_json({"output": str(folder), **done.found})
     else:

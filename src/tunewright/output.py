@@ -55,7 +55,7 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> Non
                 hint="Choose another --output.",
             )
         if resume and (folder / RECIPE).exists():
-            _same_recipe(folder / RECIPE, recipe)
+            same_recipe(Document.read(folder / RECIPE).keys, recipe, folder / RECIPE)
         with tempfile.TemporaryFile(
             dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())
         ) as trial:
@@ -133,8 +133,9 @@ def as_yaml(value: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def _same_recipe(path: Path, recipe: Recipe) -> None:
-    before, now = Document.read(path).keys, json.loads(json.dumps(recipe.plain()))
+def same_recipe(before: Mapping[str, Any], recipe: Recipe, path: Path) -> None:
+    """Raises `BadInput` with the first difference unless `before`, as `path` holds it, is the recipe's plain values."""
+    now = json.loads(json.dumps(recipe.plain()))
     for section in now:
         old, new = before.get(section), now[section]
         if old == new:

@@ -24,20 +24,30 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
 
 def render(found: Mapping[str, Any]) -> str:
     """The page as HTML, from the content of `chain.json`."""
-    return environment().get_template("chain.html").render(found=found, heat=heat_map(found["stages"], found["matrix"]))
+    return (
+        environment()
+        .get_template("chain.html")
+        .render(found=found, heat=heat_map(found["stages"], found["matrix"], found["intervals"]))
+    )
 
 
-def heat_map(stages: Sequence[str], matrix: Sequence[Sequence[float]]) -> Markup:
+def heat_map(
+    stages: Sequence[str],
+    matrix: Sequence[Sequence[float]],
+    intervals: Sequence[Sequence[Sequence[float] | None]],
+) -> Markup:
     """A table of scores, a row per state of the model (the base first) and a column per stage, darker where higher.
+
+    Under every score stands its interval, where there is one.
 
     Shades run from the lowest to the highest score of each column, since tasks differ in what is a high score; the
     score after a stage's own training has a frame.
     """
     head = Markup("").join(Markup("<th class='n'>{0}</th>").format(name) for name in stages)
     rows = []
-    for place, (name, scores) in enumerate(zip(["base", *stages], matrix, strict=True)):
+    for place, (name, scores, ends) in enumerate(zip(["base", *stages], matrix, intervals, strict=True)):
         cells = Markup("").join(
-            _cell(score, [row[k] for row in matrix], place == k + 1) for k, score in enumerate(scores)
+            _cell(score, ends[k], [row[k] for row in matrix], place == k + 1) for k, score in enumerate(scores)
         )
         rows.append(Markup("<tr><th scope='row'>after {0}</th>{1}</tr>").format(name, cells))
     return Markup("<table class='heat'><thead><tr><th></th>{0}</tr></thead><tbody>{1}</tbody></table>").format(
@@ -45,9 +55,10 @@ def heat_map(stages: Sequence[str], matrix: Sequence[Sequence[float]]) -> Markup
     )
 
 
-def _cell(score: float, column: Sequence[float], own: bool) -> Markup:
+def _cell(score: float, ends: Sequence[float] | None, column: Sequence[float], own: bool) -> Markup:
     low, high = min(column), max(column)
     share = (score - low) / (high - low) if math.isfinite(score) and high > low else 0.0
-    return Markup("<td class='n{0}' style='--heat:{1:.0f}%'>{2:.3f}</td>").format(
-        " own" if own else "", 70 * share, score
+    interval = Markup("<br><small>[{0:.3f}, {1:.3f}]</small>").format(*ends) if ends else ""
+    return Markup("<td class='n{0}' style='--heat:{1:.0f}%'>{2:.3f}{3}</td>").format(
+        " own" if own else "", 70 * share, score, interval
     )

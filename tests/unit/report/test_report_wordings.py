@@ -18,6 +18,8 @@ def test_sensitivities_are_drawn_over_the_share_of_examples():
 
 
 def test_a_heat_map_frames_what_was_just_trained_and_shades_by_column():
-    drawn = heat_map(["a", "b"], [[0.1, 0.2], [0.9, 0.2], [0.5, 0.7]])
+    ends = [[None, None], [[0.8, 0.95], None], [None, [0.6, 0.75]]]
+    drawn = heat_map(["a", "b"], [[0.1, 0.2], [0.9, 0.2], [0.5, 0.7]], ends)
+    assert drawn.count("<small>") == 2 and "0.900<br><small>[0.800, 0.950]</small>" in drawn
     assert drawn.count(" own'") == 2 and "after base" in drawn
     assert drawn.count("--heat:70%") == 2 and drawn.count("--heat:0%") == 3 and "--heat:35%" in drawn
