@@ -23,6 +23,7 @@ from tunewright.objectives.base import Loss, Objective, surveyed
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.train.faults import explain
 from tunewright.train.processes import World
+from tunewright.train.sums import Sums
 
 
 @dataclass
@@ -183,7 +184,7 @@ class Loop:
         for hook in self.hooks:
             hook.after_step(self, done)
 
-    def _by_gradient(self, step: int, batches: Sequence[Batch]) -> tuple[_Sums, float]:
+    def _by_gradient(self, step: int, batches: Sequence[Batch]) -> tuple[Sums, float]:
         sums = self._sums(step, batches, self.trained)
         norm = self._average(sums.weight)
         if not torch.isfinite(norm + sums.loss):
@@ -197,9 +198,9 @@ class Loop:
         return sums, norm.item()
 
     @torch.no_grad()
-    def _by_values(self, step: int, batches: Sequence[Batch]) -> tuple[_Sums, float]:
+    def _by_values(self, step: int, batches: Sequence[Batch]) -> tuple[Sums, float]:
         """A step of an optimizer that asks for the loss at points of its choice; the first one's is reported."""
-        seen: list[_Sums] = []
+        seen: list[Sums] = []
 
         def loss() -> float:
             seen.append(self._sums(step, batches, ()))
@@ -212,11 +213,11 @@ class Loop:
         self.optimizer.step(loss)
         return seen[0], 0.0
 
-    def _sums(self, step: int, batches: Sequence[Batch], trained: Sequence[nn.Parameter]) -> _Sums:
+    def _sums(self, step: int, batches: Sequence[Batch], trained: Sequence[nn.Parameter]) -> Sums:
         """Computes the micro-batches, forward and (with `trained`) backward, and adds up over all processes."""
         # Random numbers are a function of (seed, step): resuming, rehearsing and evaluating change nothing.
         torch.manual_seed((self.settings.seed << 32) + step)
-        sums = _Sums(self.sources, self.world.device)
+        sums = Sums(self.sources, self.world.device)
         for batch in self.prepared(step, batches):
             for hook in self.hooks:
                 batch = hook.on_batch(self, batch)
@@ -275,57 +276,3 @@ class _Losses(Hook):
 
     def after_step(self, loop: Loop, step: Step) -> None:
         self.found.append(step.loss)
-
-
-class _Sums:
-    """Totals of a step in one vector, so that one exchange adds them up: loss, weight, tokens, requests to stop, then
-    per source loss and weight, then the objective's parts."""
-
-    def __init__(self, sources: int, device: torch.device) -> None:
-        self.sources, self.names = sources, list[str]()
-        self.values = torch.zeros(4 + 2 * sources, dtype=torch.float32, device=device)
-
-    def add(self, loss: Loss, batch: Batch) -> None:
-        """Adds a micro-batch."""
-        total, weight = loss.per_sequence
-        if not self.names and loss.parts:
-            self.names = sorted(loss.parts)
-            self.values = torch.cat([self.values, self.values.new_zeros(len(self.names))])
-        self.values[0] += loss.total.detach()
-        self.values[1] += loss.weight
-        self.values[2] += batch.tokens
-        source = batch.columns["source"]
-        self.values[4 : 4 + self.sources].index_add_(0, source, total)
-        self.values[4 + self.sources : 4 + 2 * self.sources].index_add_(0, source, weight)
-        for index, name in enumerate(self.names):
-            self.values[4 + 2 * self.sources + index] += loss.parts[name].detach()
-
-    @property
-    def weight(self) -> Tensor:
-        """The step's total weight."""
-        return self.values[1]
-
-    @property
-    def loss(self) -> Tensor:
-        """The step's weighted mean loss."""
-        return self.values[0] / self.weight.clamp(min=1e-12)
-
-    @property
-    def tokens(self) -> int:
-        """The step's tokens without padding."""
-        return int(self.values[2].item())
-
-    @property
-    def stop_asked(self) -> bool:
-        """Whether any process was asked to stop."""
-        return bool(self.values[3].item() > 0)
-
-    def by_source(self) -> dict[int, float]:
-        """Weighted mean loss of every source that took part."""
-        total, weight = self.values[4:].split(self.sources)[:2]
-        return {int(s): (total[s] / weight[s]).item() for s in torch.nonzero(weight)[:, 0]}
-
-    def parts(self) -> dict[str, float]:
-        """The objective's further sums, averaged like the loss."""
-        found = self.values[4 + 2 * self.sources :]
-        return {name: (value / self.weight).item() for name, value in zip(self.names, found, strict=True)}
