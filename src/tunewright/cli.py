@@ -121,9 +121,13 @@ def compare(
         list[str] | None,
         typer.Option("--tune-on", help="Tune on another scenario: KEY=VALUE, as data.train=FILE (repeatable)."),
     ] = None,
+    conventional: Annotated[
+        bool,
+        typer.Option(help="With --tune-on: also train all settings as judged, to tell what the usual protocol claims."),
+    ] = True,
     trials: Annotated[int, typer.Option(help="Settings tried per arm.")] = 8,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each setting; never with a judging seed.")] = 1,
-    sampler: Annotated[str, typer.Option(help="How settings are proposed: tpe, random or grid.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="How settings are proposed: tpe, gp, random, halton, grid or dehb.")] = "tpe",
     halving: Annotated[
         int | None, typer.Option(help="Spend the same on more settings, keeping one of so many after a short run.")
     ] = None,
@@ -133,6 +137,15 @@ def compare(
     every: Annotated[
         int | None, typer.Option(help="Steps between looks at the target; default 20 looks a run.")
     ] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="Also the time to the target with tuning in it, over so many studies.")
+    ] = None,
+    landscape: Annotated[
+        list[str] | None,
+        typer.Option("--landscape", help="Also vary this key alone: KEY=LOW..HIGH or KEY=A,B,C (repeatable)."),
+    ] = None,
+    points: Annotated[int, typer.Option(help="Values per key of a landscape.")] = 5,
+    landscape_seeds: Annotated[int, typer.Option(help="Trainings of each value of a landscape.")] = 3,
     jobs: Annotated[
         int | None, typer.Option(help="Trainings at once; default as many as cores and memory allow.", min=1)
     ] = None,
@@ -146,20 +159,22 @@ def compare(
     Two or more recipes, or one with --vary adapter.method=lora,dora. Writes comparison.json and comparison.html into
     the output folder. Interrupted, or called with more seeds, it goes on with what is missing.
     """
-    from tunewright.comparison import Target, compare
-    from tunewright.comparison.request import arms, budget, tuning
+    from tunewright.comparison import compare, request
     from tunewright.report import console
 
-    chosen = arms(recipes, vary or (), set_ or ())
+    chosen = request.arms(recipes, vary or (), set_ or ())
     asked = bool(tune or tune_key or tune_on)
     done = compare(
         chosen,
         output or Path("runs") / f"compare-{Path(recipes[0].split('=')[-1]).stem}",
         seeds=seeds,
-        budget=budget(tokens, seconds, flops),
+        budget=request.budget(tokens, seconds, flops),
         measure=measure,
-        tune=tuning(tune_key or (), tune_on or (), trials, sampler, tune_seeds, halving) if asked else None,
-        target=Target(target, every) if target is not None else None,
+        tune=request.tuning(tune_key or (), tune_on or (), trials, sampler, tune_seeds, halving, conventional)
+        if asked
+        else None,
+        target=request.target(target, every, studies),
+        landscape=request.landscape(landscape or (), points, landscape_seeds),
         jobs=jobs,
         ray=ray,
         say=(lambda text: None) if quiet or json_ else (lambda text: print(text, file=sys.stderr, flush=True)),

@@ -2,6 +2,7 @@
 
 from tunewright.comparison.arms import Arm as Arm
 from tunewright.comparison.arms import Budget as Budget
+from tunewright.comparison.arms import Landscape as Landscape
 from tunewright.comparison.arms import Target as Target
 from tunewright.comparison.arms import Tuning as Tuning
 from tunewright.comparison.arms import vary as vary

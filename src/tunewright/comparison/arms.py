@@ -16,6 +16,8 @@ from tunewright.search.space import Choice, Range, axis, split
 
 Unit = Literal["tokens", "seconds", "flops"]
 
+Tuner = Literal[Sampler, "dehb"]
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -67,26 +69,29 @@ class Tuning:
     `parameters` maps a recipe's key to (low, high) or a list of values; by default the learning rate from a tenth of
     the arm's own to ten times it. `trials` counts settings tried in full, each with `seeds` seeds of their own. With
     `halving` (a factor), successive halving spends the cost of `trials` full runs on more settings, most of them
-    cut short. The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
+    cut short; sampler `dehb` evolves settings over such brackets (factor 3 by default). The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
     where `on` changes keys of the recipe (as `data.train=a.jsonl`), the evaluation rows of the recipe so changed: the
-    setting is tuned on one scenario and judged on another.
+    setting is tuned on one scenario and judged on another (arXiv 2403.09066). Then, unless `conventional` is off, every
+    setting tried in full is also trained with all judging seeds, to tell what tuning on the judging rows would have
+    claimed.
     """
 
     parameters: Mapping[str, Any] | None = None
     trials: int = 8
-    sampler: Sampler = "tpe"
+    sampler: Tuner = "tpe"
     seeds: int = 1
     halving: int | None = None
     rows: int = 200
     on: tuple[str, ...] = ()
     seed: int = 0
+    conventional: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 2), ("seeds", 1), ("rows", 1)):
+        for name, least in (("trials", 3 if self.sampler == "dehb" else 2), ("seeds", 1), ("rows", 1)):
             if getattr(self, name) < least:
                 raise BadInput("too few", field=f"tune.{name}", found=getattr(self, name), expected=f"at least {least}")
-        if self.sampler not in get_args(Sampler):
-            expected = " or ".join(get_args(Sampler))
+        if self.sampler not in get_args(Tuner):
+            expected = " or ".join(get_args(Tuner))
             raise BadInput("no such sampler", field="tune.sampler", found=self.sampler, expected=expected)
         if self.halving is not None and self.halving < 2:
             raise BadInput("too small a factor", field="tune.halving", found=self.halving, expected="at least 2")
@@ -96,22 +101,50 @@ class Tuning:
     def space(self, recipe: Recipe) -> dict[str, Range | Choice]:
         """The values to choose from, for one arm. Raises `BadInput` for a key the recipe does not have."""
         if self.parameters is not None:
-            space = {key: axis(value, f"tune.{key}") for key, value in self.parameters.items()}
-        else:
-            rate = getattr(recipe.optimizer, "lr", None)
-            if rate is None:
-                hint = "Name what is to be tuned, as --tune-key optimizer.beta1=0.8..0.99."
-                raise recipe.fault(("optimizer",), "has no learning rate to tune", hint=hint)
-            space = {"optimizer.lr": Range(rate / 10, rate * 10)}
-        keys = recipe.plain()
-        for key in space:
-            if key in ("train.seed", "train.steps", "train.tokens", "train.epochs") or key.startswith(
-                ("data.", "evaluate")
-            ):
-                hint = "Tune what the budget, the seeds and the data leave free."
-                raise BadInput("is fixed by the comparison", field=f"tune.{key}", hint=hint)
-            _known(keys, key, recipe)
-        return space
+            return space_of(self.parameters, recipe, "tune")
+        rate = getattr(recipe.optimizer, "lr", None)
+        if rate is None:
+            hint = "Name what is to be tuned, as --tune-key optimizer.beta1=0.8..0.99."
+            raise recipe.fault(("optimizer",), "has no learning rate to tune", hint=hint)
+        return {"optimizer.lr": Range(rate / 10, rate * 10)}
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What each hyperparameter does alone: its values in turn, everything else as the arm is judged.
+
+    `parameters` maps a recipe's key to (low, high), of which `points` evenly spaced values are taken, or to a list of
+    values, of which all are. Each is trained with `seeds` seeds of their own and measured on the tuning rows, never on
+    those that judge: whoever looks at a landscape will choose by it.
+    """
+
+    parameters: Mapping[str, Any]
+    points: int = 5
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("points", "seeds"):
+            if getattr(self, name) < 2:
+                found = getattr(self, name)
+                raise BadInput("too few", field=f"landscape.{name}", found=found, expected="at least 2")
+
+    def space(self, recipe: Recipe) -> dict[str, Range | Choice]:
+        """The values of one arm. Raises `BadInput` for a key the recipe does not have."""
+        return space_of(self.parameters, recipe, "landscape")
+
+
+def space_of(parameters: Mapping[str, Any], recipe: Recipe, field: str) -> dict[str, Range | Choice]:
+    """The values each key may take. Raises `BadInput` for a key the recipe does not have or the comparison fixes."""
+    space = {key: axis(value, f"{field}.{key}") for key, value in parameters.items()}
+    keys = recipe.plain()
+    for key in space:
+        if key in ("train.seed", "train.steps", "train.tokens", "train.epochs") or key.startswith(
+            ("data.", "evaluate")
+        ):
+            hint = "Vary what the budget, the seeds and the data leave free."
+            raise BadInput("is fixed by the comparison", field=f"{field}.{key}", hint=hint)
+        _known(keys, key, recipe)
+    return space
 
 
 def _known(keys: Mapping[str, Any], key: str, recipe: Recipe) -> None:
@@ -129,11 +162,18 @@ def _known(keys: Mapping[str, Any], key: str, recipe: Recipe) -> None:
 class Target:
     """A value of the judged measure that ends the wait: time to result is the first evaluation that reaches it.
 
-    Trials measure every `every` steps (default twenty times a run), outside the budget's clock.
+    Trials measure every `every` steps (default twenty times a run), outside the budget's clock. With `studies`, also
+    the time to result that includes tuning (arXiv 2306.07179): each study trains the settings of a Halton sequence in
+    the tuning's space, as many as it has trials; its time is that of the setting that was there first.
     """
 
     value: float
     every: int | None = None
+    studies: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.studies is not None and self.studies < 1:
+            raise BadInput("too few", field="target.studies", found=self.studies, expected="at least 1")
 
 
 def vary(recipe: Path | str | Mapping[str, Any] | Recipe, changes: Sequence[str]) -> list[Arm]:

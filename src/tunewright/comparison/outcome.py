@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.comparison.arms import Budget
+from tunewright.comparison.arms import Budget, Tuning
 from tunewright.errors import BadInput, nearest
 from tunewright.evaluate import statistics
 from tunewright.evaluate.base import Scores, Unit
 from tunewright.evaluate.statistics import Interval
+from tunewright.search.space import Space
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,8 @@ class Tuned:
 
     `chosen` are the values taken, `score` theirs on the tuning rows and seeds. `history` has one entry per setting
     and length tried, in order: {"values", "score" (None where training failed), "share", "incumbent"}, the incumbent
-    being the best score of a full run so far. `cost` counts runs, those cut short by their share.
+    being the best score of a full run so far. `cost` counts runs, those cut short by their share. `space` is what was
+    searched.
     """
 
     chosen: Mapping[str, Any]
@@ -40,6 +42,32 @@ class Tuned:
     history: tuple[Mapping[str, Any], ...]
     cost: float
     at_edge: tuple[str, ...] = ()
+    space: Space = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conventional:
+    """What the usual protocol would have reported: of all settings, the best by the judging rows and seeds themselves.
+
+    `score` is the mean over seeds of the setting `chosen` so, `settings` how many could be trained there.
+    """
+
+    chosen: Mapping[str, Any]
+    score: float
+    settings: int
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A value of a hyperparameter that varied alone, with its score per seed on the tuning rows (None: not trained)."""
+
+    value: Any
+    scores: tuple[float | None, ...]
+
+    def mean(self) -> Interval | None:
+        """The mean over seeds with its t interval; None where a seed could not be trained."""
+        found = np.asarray([one for one in self.scores if one is not None])
+        return statistics.mean_over_seeds(found) if len(found) == len(self.scores) else None
 
 
 @dataclass(frozen=True)
@@ -62,7 +90,8 @@ class ArmOutcome:
 
     Costs: `tokens`, `steps`, `seconds` of training steps, `flops`, `joules` (an estimate), `peak_memory_bytes` beyond
     interpreter and libraries, `trained_parameters`, `wall_seconds` of the whole trial but for loading. `cut` counts
-    trials that the clock ended early.
+    trials that the clock ended early. `studied` are the times to the target of studies, each of its fastest setting;
+    `landscape` has the values of each key that varied alone.
     """
 
     name: str
@@ -73,6 +102,9 @@ class ArmOutcome:
     cut: int = 0
     tuned: Tuned | None = None
     times: Times | None = None
+    studied: Times | None = None
+    conventional: Conventional | None = None
+    landscape: Mapping[str, Sequence[Swept]] = field(default_factory=dict)
 
     def mean(self, measure: str) -> Interval:
         """The mean over seeds with its t interval."""
@@ -140,6 +172,7 @@ class Comparison:
     target: float | None = None
     warnings: tuple[str, ...] = ()
     done: int = 0
+    tuning: Tuning | None = None
     _found: dict[tuple[str, str], dict[str, Effect]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunewright.comparison.arms import Arm, Budget, Tuning, vary
+from tunewright.comparison.arms import Arm, Budget, Landscape, Target, Tuning, vary
 from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
 
@@ -30,16 +30,41 @@ def budget(tokens: float | None, seconds: float | None, flops: float | None) -> 
 
 
 def tuning(
-    keys: Sequence[str], on: Sequence[str], trials: int, sampler: str, seeds: int, halving: int | None
+    keys: Sequence[str],
+    on: Sequence[str],
+    trials: int,
+    sampler: str,
+    seeds: int,
+    halving: int | None,
+    conventional: bool = True,
 ) -> Tuning:
     """What is tuned: `keys` of the form KEY=LOW..HIGH or KEY=A,B,C, by default the learning rate."""
-    parameters = {}
+    parameters = _values(keys, "--tune-key") or None
+    return Tuning(parameters, trials, sampler, seeds, halving, on=tuple(on), conventional=conventional)  # type: ignore[arg-type]
+
+
+def target(value: float | None, every: int | None, studies: int | None) -> Target | None:
+    """What is waited for; None without a value. Raises `BadInput` for studies that have nothing to wait for."""
+    if value is None:
+        if studies is not None:
+            raise BadInput("studies wait for a target", field="--studies", hint="Add --target VALUE.")
+        return None
+    return Target(value, every, studies)
+
+
+def landscape(keys: Sequence[str], points: int, seeds: int) -> Landscape | None:
+    """What varies alone: `keys` as for tuning; None without any."""
+    return Landscape(_values(keys, "--landscape"), points, seeds) if keys else None
+
+
+def _values(keys: Sequence[str], option: str) -> dict[str, str]:
+    found = {}
     for text in keys:
         key, equals, values = text.partition("=")
         if not equals or not key:
-            raise BadInput("not values to tune", field="--tune-key", found=text, expected="KEY=LOW..HIGH or KEY=A,B,C")
-        parameters[key] = values
-    return Tuning(parameters or None, trials, sampler, seeds, halving, on=tuple(on))  # type: ignore[arg-type]
+            raise BadInput("not values to try", field=option, found=text, expected="KEY=LOW..HIGH or KEY=A,B,C")
+        found[key] = values
+    return found
 
 
 def _named(text: str) -> tuple[str, Path]:

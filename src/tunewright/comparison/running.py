@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from tunewright import output
-from tunewright.comparison.arms import Arm, Budget, Target, Tuning
+from tunewright.comparison.arms import Arm, Budget, Landscape, Target, Tuning
+from tunewright.comparison.beside import conventional, first, full_settings, landscapes, studies
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.fairness import PAGE, RESULT, TRIALS, Side, claim, equal_lengths, judged_measure, sides_of
 from tunewright.comparison.jobs import Job, Result, digests, same_rows, score_of, trial_recipe
 from tunewright.comparison.outcome import FEWEST_SEEDS, ArmOutcome, Comparison, Times, Tuned
 from tunewright.comparison.page import write
 from tunewright.comparison.rows import check_apart
+from tunewright.comparison.tuning import Ask, Values, tuning_seeds
 from tunewright.comparison.tuning import tune as search
-from tunewright.comparison.tuning import tuning_seeds
 from tunewright.comparison.verdict import plain
 from tunewright.errors import BadInput, Fault
 from tunewright.evaluate.base import Scores
@@ -41,6 +42,7 @@ def compare(
     measure: str | None = None,
     tune: Tuning | None = None,
     target: Target | None = None,
+    landscape: Landscape | None = None,
     jobs: int | None = None,
     ray: str | None = None,
     say: Say = silent,
@@ -51,13 +53,15 @@ def compare(
     Each arm is trained once per seed and measured on the same rows. `budget` replaces the length each recipe names;
     without it the recipes' own lengths must be equal in tokens. `measure` is judged (default: the first target
     measure). `tune` chooses hyperparameters per arm first, on other rows and other seeds. `target` also tells when
-    each arm reaches a value. `jobs` trials run at once (default: as many as cores and memory allow).
+    each arm reaches a value, `landscape` what each of some hyperparameters does alone. `jobs` trials run at once (default: as many as cores and memory allow).
 
     Everything is kept in `folder`; calling again, also after an interruption or with more seeds, does only what is
     not there. Raises `BadInput` for arms that cannot be compared fairly, saying what to change.
     """
     folder, sides = Path(folder), sides_of(arms, seeds)
     judged = judged_measure(sides, measure)
+    if target is not None and target.studies and tune is None:
+        raise BadInput("studies need something to tune", field="target.studies", hint="Add --tune, or --tune-key.")
     claim(folder, overwrite)
     with Crew(folder / TRIALS, 1 if budget and budget.unit == "seconds" and jobs is None else jobs, ray, say) as crew:
         base = _base(sides, crew, say)
@@ -65,15 +69,42 @@ def compare(
         if budget is None:
             equal_lengths(sides, crew)
         steps = _paces(sides, budget, crew, say)
-        chosen = _tuned(sides, seeds, budget, steps, judged, higher, tune, crew, say) if tune else {}
-        made = [
-            [_job("judge", side, seed, budget, steps, judged, target, chosen) for side in sides]
-            for seed in range(seeds)
-        ]
+        by_name = {side.name: side for side in sides}
+
+        def judge(name: str, seed: int, values: Values | None) -> Job:
+            limit = (budget.unit, budget.amount) if budget else None
+            followed, every = (judged, target.every) if target else (None, 0)
+            side = by_name[name]
+            recipe = trial_recipe(side.recipe, seed, values)
+            return Job("judge", recipe, side.digests, limit, steps.get(name), measure=followed, every=every)
+
+        asks = _asks(sides, budget, steps, judged, tune or Tuning()) if tune or landscape else {}
+        spaces = {name: tune.space(recipe) for name, (recipe, _) in asks.items()} if tune else {}
+        chosen: dict[str, Tuned] = {}
+        if tune:
+            say(f"Tuning {', '.join(spaces[sides[0].name])}: {tune.trials} trials for each of {len(sides)} arms ...")
+            own = tuning_seeds(tune.seeds, range(seeds))
+            chosen = search({n: (spaces[n], ask) for n, (_, ask) in asks.items()}, tune, own, judged, higher, crew)
+        values = {name: dict(one.chosen) for name, one in chosen.items()}
         say(f"Judging {len(sides)} arms over {seeds} seeds ...")
-        results = crew.results([job for row in made for job in row])
+        results = crew.results(
+            [judge(side.name, seed, values.get(side.name)) for seed in range(seeds) for side in sides]
+        )
         by_arm = [results[index :: len(sides)] for index in range(len(sides))]
-        found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, chosen, target, crew.done)
+        beside: dict[str, Mapping[str, Any]] = {"tuned": chosen}
+        if target is not None and target.studies and tune is not None:
+            say(f"Timing {target.studies} studies of {tune.trials} settings for each of {len(sides)} arms ...")
+            beside["studied"] = studies(spaces, tune.trials, target, judge, higher, crew)
+        if tune is not None and tune.on and tune.conventional:
+            count = sum(len(full_settings(one)) for one in chosen.values())
+            say(f"Training all {count} settings on the judging scenario, as the usual protocol would ...")
+            beside["conventional"] = conventional(chosen, range(seeds), judge, judged, higher, crew)
+        if landscape is not None:
+            say(f"Varying {', '.join(landscape.parameters)} alone ...")
+            swept = {n: (landscape.space(recipe), ask, values.get(n, {})) for n, (recipe, ask) in asks.items()}
+            own = tuning_seeds(landscape.seeds, range(seeds))
+            beside["landscape"] = landscapes(swept, landscape, own, judged, crew)
+        found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, tune, target, beside, crew.done)
     output.write(folder / RESULT, output.as_json(plain(found)))
     write(folder / PAGE, found)
     return found
@@ -111,53 +142,32 @@ def _paces(sides: Sequence[Side], budget: Budget | None, crew: Crew, say: Say) -
     }
 
 
-def _job(
-    kind: Any, side: Side, seed: int, budget: Budget | None, steps: Mapping[str, int], judged: str,
-    target: Target | None, chosen: Mapping[str, Tuned],
-) -> Job:  # fmt: skip
-    values = chosen[side.name].chosen if side.name in chosen else None
+def _asks(
+    sides: Sequence[Side], budget: Budget | None, steps: Mapping[str, int], judged: str, tuning: Tuning
+) -> dict[str, tuple[Recipe, Ask]]:
+    """Every arm's recipe on its tuning rows, and what makes a tuning trial of it."""
     limit = (budget.unit, budget.amount) if budget else None
-    every = target.every if target else 0
-    followed = judged if target else None
-    return Job(
-        kind,
-        trial_recipe(side.recipe, seed, values),
-        side.digests,
-        limit,
-        steps.get(side.name),
-        measure=followed,
-        every=every,
-    )
-
-
-def _tuned(
-    sides: Sequence[Side], seeds: int, budget: Budget | None, steps: Mapping[str, int], judged: str, higher: bool,
-    tuning: Tuning, crew: Crew, say: Say,
-) -> dict[str, Tuned]:  # fmt: skip
-    own = tuning_seeds(tuning, range(seeds))
-    arms = {}
+    asks: dict[str, tuple[Recipe, Ask]] = {}
     for side in sides:
         recipe = side.arm.resolved(tuning.on) if tuning.on else side.recipe
         if tuning.on:
             check_apart(read(recipe).eval_records, read(side.recipe))
-        space = tuning.space(recipe)
-        limit = (budget.unit, budget.amount) if budget else None
         rows, files = (None, digests(recipe)) if tuning.on else (tuning.rows, side.digests)
 
         def ask(
-            values: dict[str, Any], seed: int, share: float, *, recipe: Recipe = recipe, files: Any = files,
-            rows: int | None = rows, limit: Any = limit, pace: int | None = steps.get(side.name),
+            values: Values, seed: int, share: float, *, recipe: Recipe = recipe, files: Mapping[str, str] = files,
+            rows: int | None = rows, pace: int | None = steps.get(side.name),
         ) -> Job:  # fmt: skip
             return Job("tune", trial_recipe(recipe, seed, values), files, limit, pace, share, rows, judged)
 
-        arms[side.name] = (space, ask)
-    say(f"Tuning {', '.join(space)}: {tuning.trials} trials for each of {len(arms)} arms ...")
-    return search(arms, tuning, own, judged, higher, crew)
+        asks[side.name] = (recipe, ask)
+    return asks
 
 
 def _comparison(
     folder: Path, sides: Sequence[Side], results: Sequence[Sequence[Result]], base: Mapping[str, Result], judged: str,
-    seeds: int, budget: Budget | None, chosen: Mapping[str, Tuned], target: Target | None, done: int,
+    seeds: int, budget: Budget | None, tuning: Tuning | None, target: Target | None,
+    beside: Mapping[str, Mapping[str, Any]], done: int,
 ) -> Comparison:  # fmt: skip
     for side, own in zip(sides, results, strict=True):
         for seed, result in enumerate(own):
@@ -171,11 +181,11 @@ def _comparison(
                 f"the arms were judged on different examples of '{name}'", hint="Name the same rows under data.eval."
             )
     higher = about[judged].higher_is_better
-    made = [_outcome(side, own, list(about), chosen, target, higher) for side, own in zip(sides, results, strict=True)]
+    made = [_outcome(side, own, list(about), beside, target, higher) for side, own in zip(sides, results, strict=True)]
     scores = {
         name: {side.name: found.score for side in sides if (found := score_of(base[side.name], name))} for name in about
     }
-    warnings = tuple(_warnings(made, about[judged], seeds, chosen))
+    warnings = tuple(_warnings(made, about[judged], seeds, beside["tuned"]))
     return Comparison(
         folder,
         tuple(made),
@@ -187,6 +197,7 @@ def _comparison(
         target.value if target else None,
         warnings,
         done,
+        tuning,
     )
 
 
@@ -194,37 +205,30 @@ def _outcome(
     side: Side,
     own: Sequence[Result],
     measures: Sequence[str],
-    chosen: Mapping[str, Tuned],
+    beside: Mapping[str, Mapping[str, Any]],
     target: Target | None,
     higher: bool,
 ) -> ArmOutcome:
     scores = {name: [found for result in own if (found := score_of(result, name))] for name in measures}
     times = None
     if target is not None:
-        rows = [_first(result, target.value, higher) for result in own]
+        rows = [first(result, target.value, higher) for result in own]
         times = Times(*(np.asarray(column) for column in zip(*rows, strict=True)))
+    tuned = beside["tuned"].get(side.name)
     return ArmOutcome(
         side.name,
-        trial_recipe(side.recipe, 0, chosen[side.name].chosen if side.name in chosen else None),
+        trial_recipe(side.recipe, 0, tuned.chosen if tuned else None),
         {name: np.asarray([one.score for one in each]) for name, each in scores.items()},
         {name: np.stack([one.values for one in each]) for name, each in scores.items()},
         {key: np.asarray([_number(result.cost[key]) for result in own]) for key in own[0].cost},
         sum(result.cut for result in own),
-        chosen.get(side.name),
-        times,
+        times=times,
+        **{field: each[side.name] for field, each in beside.items() if side.name in each},
     )
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _first(result: Result, value: float, higher: bool) -> tuple[float, float, float]:
-    """Steps, tokens and seconds at the first evaluation that reaches the target."""
-    for point in result.course:
-        if point["value"] >= value if higher else point["value"] <= value:
-            return point["step"], point["tokens"], point["seconds"]
-    return (float("inf"),) * 3
 
 
 def _warnings(arms: Sequence[ArmOutcome], judged: Scores, seeds: int, chosen: Mapping[str, Tuned]) -> list[str]:

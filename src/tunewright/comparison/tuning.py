@@ -14,6 +14,7 @@ from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, score_of
 from tunewright.comparison.outcome import Tuned
 from tunewright.errors import BadInput
+from tunewright.search.dehb import ETA, Evolution
 from tunewright.search.halving import Rung, rungs
 from tunewright.search.proposals import BATCH, Proposals
 from tunewright.search.space import Range, Space
@@ -26,9 +27,9 @@ Ask = Callable[[Values, int, float], Job]
 """Makes the tuning trial of a setting, a seed and a share of the full length."""
 
 
-def tuning_seeds(tuning: Tuning, judging: Sequence[int]) -> tuple[int, ...]:
+def tuning_seeds(count: int, judging: Sequence[int]) -> tuple[int, ...]:
     """The seeds of tuning trials. Raises `ValueError` when one of them also judges."""
-    seeds = tuple(range(FIRST_SEED, FIRST_SEED + tuning.seeds))
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + count))
     if set(seeds) & set(judging):
         raise ValueError("a seed cannot both tune and judge")
     return seeds
@@ -41,7 +42,7 @@ class Search:
     name: str
     space: Space
     ask: Ask
-    proposals: Proposals
+    proposals: Proposals | Evolution
     higher: bool
     history: list[dict[str, Any]] = field(default_factory=list)
     cost: float = 0.0
@@ -64,13 +65,14 @@ class Search:
         return [self.last[k][0] for k in order[:count]]
 
     def found(self) -> Tuned:
-        """The choice. Raises `BadInput` when no setting could be trained."""
-        if not self.last:
+        """The choice: the best of all full runs. Raises `BadInput` when no setting could be trained."""
+        full = [one for one in self.history if one["share"] == 1.0 and one["score"] is not None]
+        if not full:
             hint = "Narrow the space, or lower the learning rate."
             raise BadInput(f"no setting of '{self.name}' could be trained", field="tune", hint=hint)
-        chosen = self.best(1)[0]
-        score = next(score for values, score in self.last if values is chosen)
-        return Tuned(chosen, score, tuple(self.history), self.cost, at_edge(self.space, chosen))
+        best = (max if self.higher else min)(full, key=lambda one: one["score"])
+        edge = at_edge(self.space, best["values"])
+        return Tuned(best["values"], best["score"], tuple(self.history), self.cost, edge, self.space)
 
 
 def tune(
@@ -80,32 +82,42 @@ def tune(
 
     All arms take their turns together, so that processes never wait for one arm.
     """
-    rounds = rungs(tuning.trials, tuning.halving) if tuning.halving else [Rung(tuning.trials, 1.0)]
+    rounds = [Rung(tuning.trials, 1.0)]
+    if tuning.halving and tuning.sampler != "dehb":
+        rounds = rungs(tuning.trials, tuning.halving)
     searches = [
-        Search(name, space, ask, Proposals(space, rounds[0].settings, tuning.sampler, tuning.seed, higher), higher)
+        Search(name, space, ask, _proposals(space, tuning, rounds[0], higher), higher)
         for name, (space, ask) in arms.items()
     ]
     while any(batches := [search.proposals.ask() for search in searches]):
-        for search, scores in zip(searches, _tried(searches, batches, rounds[0], seeds, measure, crew), strict=True):
-            search.proposals.tell(scores)
+        # All arms have the same number of trials, and so the same shares in the same order.
+        scores = _tried(searches, batches, searches[0].proposals.share, seeds, measure, crew)
+        for search, each in zip(searches, scores, strict=True):
+            search.proposals.tell(each)
     for rung in rounds[1:]:
         kept = [search.best(rung.settings) for search in searches]
         for start in range(0, rung.settings, BATCH):
-            _tried(searches, [one[start : start + BATCH] for one in kept], rung, seeds, measure, crew)
+            _tried(searches, [one[start : start + BATCH] for one in kept], rung.share, seeds, measure, crew)
     return {search.name: search.found() for search in searches}
+
+
+def _proposals(space: Space, tuning: Tuning, first: Rung, higher: bool) -> Proposals | Evolution:
+    if tuning.sampler == "dehb":
+        return Evolution(space, tuning.trials, tuning.halving or ETA, tuning.seed, higher)
+    return Proposals(space, first.settings, tuning.sampler, tuning.seed, higher, first.share)
 
 
 def _tried(
     searches: Sequence[Search],
     batches: Sequence[list[Values]],
-    rung: Rung,
+    share: float,
     seeds: Sequence[int],
     measure: str,
     crew: Crew,
 ) -> list[list[float | None]]:
     """The scores of every search's settings, noted in it."""
     jobs = [
-        s.ask(values, seed, rung.share)
+        s.ask(values, seed, share)
         for s, batch in zip(searches, batches, strict=True)
         for values in batch
         for seed in seeds
@@ -118,7 +130,7 @@ def _tried(
             each = [score_of(next(results), measure) for _ in seeds]
             mean = float(np.mean([one.score if one else math.nan for one in each]))
             scores.append(mean if math.isfinite(mean) else None)
-        search.note(batch, scores, rung.share, len(seeds))
+        search.note(batch, scores, share, len(seeds))
         told.append(scores)
     return told
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect
+from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect, Swept, Times
 from tunewright.evaluate.base import Unit
 from tunewright.evaluate.measure import SHOWN
 from tunewright.evaluate.statistics import time_score
@@ -95,6 +96,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
         "seeds": list(comparison.seeds),
         "budget": {"unit": budget.unit, "amount": budget.amount} if budget else None,
         "target": comparison.target,
+        "tuning": checklist(comparison),
         "warnings": list(comparison.warnings),
         "measures": measures,
     }
@@ -120,26 +122,74 @@ def _arm(comparison: Comparison, arm: ArmOutcome, measure: str) -> dict[str, Any
     return row | {name: found.get(name) for name in names}
 
 
+def checklist(comparison: Comparison) -> dict[str, Any] | None:
+    """What a reader of a tuned result must be told (arXiv 2306.01324), per arm where arms differ; None if nothing was
+    tuned. `budget_runs` counts full runs per arm, each done with every tuning seed; `runs` all trainings of an arm for
+    its choice and its result, those of what is reported beside them not counted."""
+    tuned = {arm.name: arm.tuned for arm in comparison.arms if arm.tuned is not None}
+    if comparison.tuning is None or not tuned:
+        return None
+    seeds = comparison.tuning.seeds
+    return {
+        "tuner": comparison.tuning.sampler,
+        "halving": comparison.tuning.halving,
+        "budget_runs": {name: one.cost / seeds for name, one in tuned.items()},
+        "tune_seeds": seeds,
+        "test_seeds": len(comparison.seeds),
+        "runs": {name: one.cost + len(comparison.seeds) for name, one in tuned.items()},
+        "tuned_on": list(comparison.tuning.on) or "training rows set apart",
+        "space": {name: {key: asdict(axis) for key, axis in one.space.items()} for name, one in tuned.items()},
+        "incumbent": {name: dict(one.chosen) for name, one in tuned.items()},
+    }
+
+
 def _choice(comparison: Comparison, arm: ArmOutcome) -> dict[str, Any]:
     row: dict[str, Any] = {}
+    turn = 1.0 if comparison.about[comparison.measure].higher_is_better else -1.0
+    honest = float(arm.scores[comparison.measure].mean())
     if arm.tuned is not None:
-        tuned = asdict(arm.tuned)
-        gap = arm.tuned.score - float(arm.scores[comparison.measure].mean())
-        row["tuned"] = tuned | {"gap": gap if comparison.about[comparison.measure].higher_is_better else -gap}
-    if arm.times is not None:
-        times = {name: getattr(arm.times, name) for name in ("steps", "tokens", "seconds")}
-        row["times"] = {
-            name: {"each": values.tolist(), "median": float(np.median(values))} for name, values in times.items()
-        }
-        row["times"] |= {"reached": arm.times.reached, "score": _time_score(comparison)[arm.name]}
+        row["tuned"] = asdict(arm.tuned) | {"gap": turn * (arm.tuned.score - honest)}
+    if arm.conventional is not None:
+        usual = {one.name: one.conventional.score for one in comparison.arms if one.conventional is not None}
+        judged = {name: float(comparison.arm(name).scores[comparison.measure].mean()) for name in usual}
+        rank, usual_rank = _rank(judged, arm.name, turn), _rank(usual, arm.name, turn)
+        row["conventional"] = asdict(arm.conventional) | {
+            "overestimation": turn * (arm.conventional.score - honest), "rank": usual_rank, "rank_of_result": rank,
+        }  # fmt: skip
+    for name, found in (("times", arm.times), ("studies", arm.studied)):
+        if found is not None:
+            score = _time_score(comparison, "times" if name == "times" else "studied")[arm.name]
+            row[name] = _times(found) | {"reached": found.reached, "score": score}
+    if arm.landscape:
+        row["landscape"] = {key: [_swept(one) for one in values] for key, values in arm.landscape.items()}
     return row
 
 
-def _time_score(comparison: Comparison) -> dict[str, float]:
+def _rank(scores: Mapping[str, float], name: str, turn: float) -> int:
+    """1 for the best; arms that are equal share a rank."""
+    return 1 + sum(turn * one > turn * scores[name] for one in scores.values())
+
+
+def _swept(one: Swept) -> dict[str, Any]:
+    mean = one.mean()
+    interval = (
+        {"mean": None, "low": None, "high": None}
+        if mean is None
+        else dict(zip(("mean", "low", "high"), mean, strict=True))
+    )
+    return {"value": one.value, "scores": list(one.scores)} | interval
+
+
+def _times(found: Times) -> dict[str, Any]:
+    each = {name: getattr(found, name) for name in ("steps", "tokens", "seconds")}
+    return {name: {"each": values.tolist(), "median": float(np.median(values))} for name, values in each.items()}
+
+
+def _time_score(comparison: Comparison, field: Literal["times", "studied"]) -> dict[str, float]:
     """Every arm's score from its median tokens to the target: 1 for the fastest, 0 from four times as many on."""
-    waited = {arm.name: float(np.median(arm.times.tokens)) for arm in comparison.arms if arm.times is not None}
-    scores = time_score(np.asarray(list(waited.values()))[:, None])
-    return dict(zip(waited, scores.tolist(), strict=True))
+    found: dict[str, Times] = {arm.name: getattr(arm, field) for arm in comparison.arms}
+    scores = time_score(np.asarray([np.median(times.tokens) for times in found.values()])[:, None])
+    return dict(zip(found, scores.tolist(), strict=True))
 
 
 def _finite(value: Any) -> Any:

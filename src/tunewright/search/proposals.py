@@ -26,16 +26,24 @@ class Proposals:
     1807.02811), one at a time, since each depends on the value of the last: for few, dear trials of at most some 20
     numbers. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly however many they
     are; `grid` evenly spaced ones, as many per key as keep the product within `trials`. A value of None says that the
-    trial failed.
+    trial failed. `share` is the part of the full length at which the settings are to be run.
     """
 
-    def __init__(self, space: Space, trials: int, sampler: Sampler = "tpe", seed: int = 0, higher: bool = True) -> None:
+    def __init__(
+        self,
+        space: Space,
+        trials: int,
+        sampler: Sampler = "tpe",
+        seed: int = 0,
+        higher: bool = True,
+        share: float = 1.0,
+    ) -> None:
         import optuna
 
         if sampler not in get_args(Sampler):
             raise BadInput("no such sampler", field="sampler", found=sampler, expected=" or ".join(get_args(Sampler)))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.left, self.higher = dict(space), trials, higher
+        self.space, self.left, self.higher, self.share = dict(space), trials, higher, share
         self._open: list[optuna.trial.Trial] = []
         self._points: list[dict[str, Any]] = []
         if sampler == "grid":

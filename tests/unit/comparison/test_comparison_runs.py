@@ -165,7 +165,8 @@ def test_what_cannot_be_tuned_is_refused(small):
             Tuning(parameters).space(recipe)
     space = Tuning().space(recipe)["optimizer.lr"]
     assert (space.low, space.high) == pytest.approx((1e-3, 1e-1))
-    for wrong in ({"trials": 1}, {"sampler": "best"}, {"halving": 1}, {"halving": 3, "sampler": "grid"}):
+    for wrong in ({"trials": 1}, {"sampler": "best"}, {"halving": 1}, {"halving": 3, "sampler": "grid"},
+                  {"sampler": "dehb", "trials": 2}):  # fmt: skip
         with pytest.raises(BadInput):
             Tuning(**wrong)
 
@@ -193,7 +194,9 @@ def test_what_the_command_line_says_is_understood(small, tmp_path):
     assert [arm.name for arm in named] == ["a", "b"] and named[1].resolved().adapter.rank == 2
     assert request.budget(None, 3.0, None) == Budget("seconds", 3.0) and request.budget(None, None, None) is None
     for wrong in (lambda: request.budget(1.0, 3.0, None), lambda: request.budget(0.0, None, None),
-                  lambda: request.arms([path, path], ["a=1,2"], ()), lambda: request.tuning(["lr"], (), 8, "tpe", 1, None)):  # fmt: skip
+                  lambda: request.arms([path, path], ["a=1,2"], ()), lambda: request.tuning(["lr"], (), 8, "tpe", 1, None),
+                  lambda: request.target(None, None, 3), lambda: request.target(1.0, None, 0),
+                  lambda: request.landscape(["adapter.rank"], 5, 3), lambda: request.landscape(["adapter.rank=1..4"], 5, 1)):  # fmt: skip
         with pytest.raises(BadInput):
             wrong()
     assert request.tuning(["optimizer.lr=1e-4..1e-2"], (), 8, "tpe", 1, None).parameters == {
@@ -202,9 +205,9 @@ def test_what_the_command_line_says_is_understood(small, tmp_path):
 
 
 def test_a_seed_never_tunes_and_judges():
-    assert not set(tuning_seeds(Tuning(seeds=50), range(1000))) & set(range(1000))
+    assert not set(tuning_seeds(50, range(1000))) & set(range(1000))
     with pytest.raises(ValueError, match="both"):
-        tuning_seeds(Tuning(), [1 << 30])
+        tuning_seeds(1, [1 << 30])
 
 
 @pytest.mark.parametrize("seeds, gap", [(1, 1.77), (4, 0.88)])

@@ -1,0 +1,101 @@
+"""What a comparison trains beside tuning and judging: landscapes, studies of time, and the usual protocol's choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunewright.comparison.arms import Landscape, Target
+from tunewright.comparison.crew import Crew
+from tunewright.comparison.jobs import Job, Result, score_of
+from tunewright.comparison.outcome import Conventional, Swept, Times, Tuned
+from tunewright.comparison.tuning import Ask, Values
+from tunewright.search.proposals import Proposals
+from tunewright.search.space import Space
+
+Judge = Callable[[str, int, Values], Job]
+"""Makes the judging trial of an arm, a seed and changed values."""
+
+
+def landscapes(
+    arms: Mapping[str, tuple[Space, Ask, Values]], asked: Landscape, seeds: Sequence[int], measure: str, crew: Crew
+) -> dict[str, dict[str, list[Swept]]]:
+    """Arm -> key -> its values in turn, all else as the arm is judged, each with the seeds' scores on tuning rows."""
+    places = [
+        (name, key, value)
+        for name, (space, *_) in arms.items()
+        for key, axis in space.items()
+        for value in axis.grid(asked.points)
+    ]
+    jobs = [arms[name][1]({**arms[name][2], key: value}, seed, 1.0) for name, key, value in places for seed in seeds]
+    results = iter(crew.results(jobs))
+    found: dict[str, dict[str, list[Swept]]] = {name: {key: [] for key in arms[name][0]} for name in arms}
+    for name, key, value in places:
+        scores = [score_of(next(results), measure) for _ in seeds]
+        found[name][key].append(Swept(value, tuple(one.score if one else None for one in scores)))
+    return found
+
+
+def studies(
+    spaces: Mapping[str, Space], trials: int, target: Target, judge: Judge, higher: bool, crew: Crew
+) -> dict[str, Times]:
+    """Every arm's times to the target, one per study: that of the fastest of `trials` settings, all with one seed.
+
+    A study's settings are those of a Halton sequence of its own, at the same places of every arm's space.
+    """
+    count = target.studies or 0
+    drawn = {
+        name: [[judge(name, study, values) for values in _halton(space, trials, study)] for study in range(count)]
+        for name, space in spaces.items()
+    }
+    results = iter(crew.results([job for each in drawn.values() for study in each for job in study]))
+    found = {}
+    for name, each in drawn.items():
+        rows = [np.min([first(next(results), target.value, higher) for _ in study], axis=0) for study in each]
+        found[name] = Times(*np.stack(rows, axis=1))
+    return found
+
+
+def _halton(space: Space, trials: int, study: int) -> list[Values]:
+    proposals, found = Proposals(space, trials, "halton", study), []
+    while batch := proposals.ask():
+        found += batch
+        proposals.tell([None] * len(batch))
+    return found
+
+
+def first(result: Result, value: float, higher: bool) -> tuple[float, float, float]:
+    """Steps, tokens and seconds at the first evaluation that reaches the target; infinite where none does."""
+    for point in result.course:
+        if point["value"] >= value if higher else point["value"] <= value:
+            return point["step"], point["tokens"], point["seconds"]
+    return (float("inf"),) * 3
+
+
+def conventional(
+    tuned: Mapping[str, Tuned], seeds: Sequence[int], judge: Judge, measure: str, higher: bool, crew: Crew
+) -> dict[str, Conventional]:
+    """For every arm, which of its settings tried in full is the best by the judging rows and seeds themselves."""
+    settings = {name: full_settings(one) for name, one in tuned.items()}
+    jobs = [judge(name, seed, values) for name, each in settings.items() for values in each for seed in seeds]
+    results = iter(crew.results(jobs))
+    found = {}
+    for name, each in settings.items():
+        scored: list[tuple[float, dict[str, Any]]] = []
+        for values in each:
+            scores = [score_of(next(results), measure) for _ in seeds]
+            known = [one.score for one in scores if one is not None]
+            if len(known) == len(scores):
+                scored.append((float(np.mean(known)), values))
+        score, values = (max if higher else min)(scored, key=lambda one: one[0])
+        found[name] = Conventional(values, score, len(scored))
+    return found
+
+
+def full_settings(tuned: Tuned) -> list[Values]:
+    """The different settings that were tried at full length."""
+    full = {json.dumps(one["values"], sort_keys=True): one["values"] for one in tuned.history if one["share"] == 1.0}
+    return list(full.values())
