@@ -127,7 +127,9 @@ def compare(
     ] = True,
     trials: Annotated[int, typer.Option(help="Settings tried per arm.")] = 8,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each setting; never with a judging seed.")] = 1,
-    sampler: Annotated[str, typer.Option(help="How settings are proposed: tpe, gp, random, halton, grid or dehb.")] = "tpe",
+    sampler: Annotated[
+        str, typer.Option(help="How settings are proposed: tpe, gp, random, halton, grid or dehb.")
+    ] = "tpe",
     halving: Annotated[
         int | None, typer.Option(help="Spend the same on more settings, keeping one of so many after a short run.")
     ] = None,

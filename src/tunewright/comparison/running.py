@@ -62,6 +62,8 @@ def compare(
     judged = judged_measure(sides, measure)
     if target is not None and target.studies and tune is None:
         raise BadInput("studies need something to tune", field="target.studies", hint="Add --tune, or --tune-key.")
+    spaces = {side.name: tune.space(side.recipe) for side in sides} if tune else {}
+    ranges = {side.name: landscape.space(side.recipe) for side in sides} if landscape else {}
     claim(folder, overwrite)
     with Crew(folder / TRIALS, 1 if budget and budget.unit == "seconds" and jobs is None else jobs, ray, say) as crew:
         base = _base(sides, crew, say)
@@ -79,12 +81,11 @@ def compare(
             return Job("judge", recipe, side.digests, limit, steps.get(name), measure=followed, every=every)
 
         asks = _asks(sides, budget, steps, judged, tune or Tuning()) if tune or landscape else {}
-        spaces = {name: tune.space(recipe) for name, (recipe, _) in asks.items()} if tune else {}
         chosen: dict[str, Tuned] = {}
         if tune:
             say(f"Tuning {', '.join(spaces[sides[0].name])}: {tune.trials} trials for each of {len(sides)} arms ...")
             own = tuning_seeds(tune.seeds, range(seeds))
-            chosen = search({n: (spaces[n], ask) for n, (_, ask) in asks.items()}, tune, own, judged, higher, crew)
+            chosen = search({name: (spaces[name], ask) for name, ask in asks.items()}, tune, own, judged, higher, crew)
         values = {name: dict(one.chosen) for name, one in chosen.items()}
         say(f"Judging {len(sides)} arms over {seeds} seeds ...")
         results = crew.results(
@@ -101,7 +102,7 @@ def compare(
             beside["conventional"] = conventional(chosen, range(seeds), judge, judged, higher, crew)
         if landscape is not None:
             say(f"Varying {', '.join(landscape.parameters)} alone ...")
-            swept = {n: (landscape.space(recipe), ask, values.get(n, {})) for n, (recipe, ask) in asks.items()}
+            swept = {name: (ranges[name], ask, values.get(name, {})) for name, ask in asks.items()}
             own = tuning_seeds(landscape.seeds, range(seeds))
             beside["landscape"] = landscapes(swept, landscape, own, judged, crew)
         found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, tune, target, beside, crew.done)
@@ -144,10 +145,10 @@ def _paces(sides: Sequence[Side], budget: Budget | None, crew: Crew, say: Say) -
 
 def _asks(
     sides: Sequence[Side], budget: Budget | None, steps: Mapping[str, int], judged: str, tuning: Tuning
-) -> dict[str, tuple[Recipe, Ask]]:
-    """Every arm's recipe on its tuning rows, and what makes a tuning trial of it."""
+) -> dict[str, Ask]:
+    """What makes a tuning trial of every arm."""
     limit = (budget.unit, budget.amount) if budget else None
-    asks: dict[str, tuple[Recipe, Ask]] = {}
+    asks: dict[str, Ask] = {}
     for side in sides:
         recipe = side.arm.resolved(tuning.on) if tuning.on else side.recipe
         if tuning.on:
@@ -160,7 +161,7 @@ def _asks(
         ) -> Job:  # fmt: skip
             return Job("tune", trial_recipe(recipe, seed, values), files, limit, pace, share, rows, judged)
 
-        asks[side.name] = (recipe, ask)
+        asks[side.name] = ask
     return asks
 
 

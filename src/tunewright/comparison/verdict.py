@@ -13,6 +13,7 @@ from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect, Swept,
 from tunewright.evaluate.base import Unit
 from tunewright.evaluate.measure import SHOWN
 from tunewright.evaluate.statistics import time_score
+from tunewright.search.dehb import ETA
 
 POSITION = {"tokens": "tokens", "seconds": "seconds of training", "flops": "operations"}
 
@@ -129,10 +130,10 @@ def checklist(comparison: Comparison) -> dict[str, Any] | None:
     tuned = {arm.name: arm.tuned for arm in comparison.arms if arm.tuned is not None}
     if comparison.tuning is None or not tuned:
         return None
-    seeds = comparison.tuning.seeds
+    seeds, tuner = comparison.tuning.seeds, comparison.tuning.sampler
     return {
-        "tuner": comparison.tuning.sampler,
-        "halving": comparison.tuning.halving,
+        "tuner": tuner,
+        "halving": comparison.tuning.halving or (ETA if tuner == "dehb" else None),
         "budget_runs": {name: one.cost / seeds for name, one in tuned.items()},
         "tune_seeds": seeds,
         "test_seeds": len(comparison.seeds),

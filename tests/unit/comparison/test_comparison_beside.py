@@ -171,7 +171,12 @@ def test_a_study_waits_for_its_fastest_setting_only():
     assert found["b"].tokens == pytest.approx(found["a"].tokens / 2) and found["c"].reached == 0
 
 
-def test_studies_without_a_space_are_refused(small, tmp_path):
+def test_what_cannot_be_done_is_refused_before_anything_is_trained(small, tmp_path):
     arms = [Arm("a", small), Arm("b", {**small, "adapter": {"method": "lora", "rank": 1}})]
     with pytest.raises(BadInput, match="studies need something to tune"):
         compare(arms, tmp_path / "out", target=Target(1.0, 1, studies=2))
+    with pytest.raises(BadInput, match="Did you mean 'rank'"):
+        compare(arms, tmp_path / "out", landscape=Landscape({"adapter.rnk": "1,2"}))
+    with pytest.raises(BadInput, match="fixed by the comparison"):
+        compare(arms, tmp_path / "out", landscape=Landscape({"data.limit": "1,2"}))
+    assert not (tmp_path / "out").exists()
