@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MICRO_BATCH_TOKENS = 16384
 """Tokens computed at once on a GPU where the recipe does not say."""
 
-MICRO_BATCH_VALUES, FEWEST, MOST = 1 << 19, 512, 2048
+MICRO_BATCH_VALUES, FEWEST, MOST = 1 << 19, 512, 1024
 """On a processor: as many tokens as have about so many hidden values, within bounds. Fewer leave its threads waiting
 for each other, more take memory and are no faster."""
 
