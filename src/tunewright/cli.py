@@ -536,7 +536,7 @@ DEMO = {
     },
     "adapter": {"method": "lora", "rank": 16, "alpha": 32},
     "optimizer": {"method": "adamw", "lr": 3e-3},
-    "train": {"tokens_per_step": 4096},
+    "train": {"tokens_per_step": 4096, "epochs": 3},
     "evaluate": [{"task": "exact_match", "answer": "after '####'"}, "perplexity", "retention"],
 }
 """The recipe of `tunewright demo`."""
