@@ -118,6 +118,11 @@ class Method(BaseModel):
         return {}
 
     @property
+    def packs(self) -> bool:
+        """Whether records packed into one row stay apart under this instance; without it rows are padded."""
+        return True
+
+    @property
     def columns(self) -> frozenset[str]:
         """The named columns of the training rows that this instance reads: a number per row, or one per token."""
         return frozenset()

@@ -284,7 +284,7 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: boo
         assembly.world,
         hooks,
     )
-    hooks += _acting(recipe)
+    hooks += _acting(recipe, assembly.attached)
     loop.hooks = list(hooks)
     if not record:
         return loop
@@ -311,12 +311,13 @@ def build_loop(assembly: Assembly, folder: Path, quiet: bool = True, record: boo
     return loop
 
 
-def _acting(recipe: Recipe) -> list[Hook]:
+def _acting(recipe: Recipe, attached: Attached) -> list[Hook]:
     """What the recipe's methods do in the loop."""
     order = cast(Order | None, recipe.data.order)
     layers = cast(Layers | None, recipe.layers)
     found = [
         Weighted(order) if order else None,
+        attached.hook(),
         layers.hook() if layers else None,
         *(cast(Regularizer, one).hook() for one in recipe.regularize),
         cast(Schedule, recipe.schedule).hook(),
@@ -384,7 +385,7 @@ def _settings(recipe: Recipe, loaded: Loaded, data: Prepared, world: World) -> S
     wants = recipe.data.packing
     packed = False
     if wants == "on" or (wants == "auto" and world.device.type == "cuda"):
-        packed = packs(loaded.policy, longest)
+        packed = all(method.packs for method in recipe.methods.values()) and packs(loaded.policy, longest)
         if wants == "on" and not packed:
             raise recipe.fault(
                 ("data", "packing"),

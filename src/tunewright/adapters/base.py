@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tunewright.catalog import Method
 from tunewright.errors import BadInput
+from tunewright.hooks import Hook
 from tunewright.models.shards import like
 
 
@@ -134,6 +135,10 @@ class Attached(ABC):
             found="start",
             hint="Use 'adapter_as: base', which puts the new adapter on top of the old one.",
         )
+
+    def hook(self) -> Hook | None:
+        """What the adapter does at moments of the loop besides `penalty` and `after_step` (selections, masks of a batch)."""
+        return None
 
     def penalty(self) -> Tensor | None:
         """A term the adapter adds to the loss of every micro-batch (already averaged), or None."""

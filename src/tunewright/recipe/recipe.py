@@ -51,6 +51,12 @@ class Recipe(Section):
         made = Recipe.model_construct(**resolved(document), origin=document.origin)
         for clash in clashes(made.methods, made.supplies):
             raise made.fault(clash.place, clash.reason, hint=clash.hint)
+        mixing = next((method for method in made.methods.values() if not method.packs), None)
+        if mixing and made.data.packing == "on":
+            raise made.fault(
+                ("data", "packing"), f"the {mixing.kind} '{mixing.name}' would mix packed records",
+                hint="Use 'packing: auto' or 'off'.",
+            )  # fmt: skip
         return made
 
     def fault(self, place: Place, message: str, **details: Any) -> BadInput:

@@ -89,7 +89,10 @@ def tiny_loop(
     if "order" in chosen:
         plan = chosen["order"].plan(plan, table)
     weighing = [Weighted(chosen["order"])] if "order" in chosen else []
-    acting = [chosen[kind].hook() for kind in ("layers", "regularizer", "schedule") if kind in chosen]
+    acting = [
+        attached.hook(),
+        *(chosen[kind].hook() for kind in ("layers", "regularizer", "schedule") if kind in chosen),
+    ]
     return Loop(
         policy,
         attached,
