@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunewright import catalog, claims, machine, output
 from tunewright.claims.base import Claim, Judgement, Verdict, judge, overall
 from tunewright.errors import BadInput, nearest
-from tunewright.evaluate.base import Subject
+from tunewright.evaluate.base import Scores, Subject
 from tunewright.hooks import Hook
 from tunewright.recipe import Recipe
 
@@ -54,14 +54,14 @@ class Result(BaseModel):
     versions: dict[str, str]
 
 
-class _Losses(Hook):
-    """Keeps the loss of every step."""
+class _Account(Hook):
+    """Keeps what every step did."""
 
-    def __init__(self, kept: list[float]) -> None:
+    def __init__(self, kept: list[Step]) -> None:
         self.kept = kept
 
     def after_step(self, loop: Loop, step: Step) -> None:
-        self.kept.append(step.loss)
+        self.kept.append(step)
 
 
 class Ready:
@@ -74,12 +74,21 @@ class Ready:
         self.loop = build_loop(self.assembly, Path(), record=False)
         self.policy, self.tokenizer = self.assembly.policy, self.assembly.loaded.tokenizer
         self.attached, self.rows = self.assembly.attached, self.assembly.subject().rows
-        self.losses: list[float] = []
-        self.loop.hooks.append(_Losses(self.losses))
-        self._spent = spent
+        self.steps: list[Step] = []
+        self.loop.hooks.append(_Account(self.steps))
+        self._spent, self._started = spent, False
+
+    @property
+    def losses(self) -> list[float]:
+        """The training loss of every step taken."""
+        return [step.loss for step in self.steps]
 
     def advance(self, steps: int | None = None) -> None:
         """Trains `steps` further steps, or to the end."""
+        if not self._started:
+            self._started = True
+            for hook in self.loop.hooks:
+                hook.on_start(self.loop)
         before = (self.loop.state.step, self.loop.state.tokens)
         self.loop.advance(self.loop.total if steps is None else steps)
         self._spent.steps += self.loop.state.step - before[0]
@@ -88,6 +97,13 @@ class Ready:
     def subject(self, limit: int | None = None) -> Subject:
         """The model as it is now, on the recipe's evaluation rows."""
         return self.assembly.subject(limit)
+
+    def scores(self) -> dict[str, Scores]:
+        """What the recipe's tasks find of the model as it is now, by the name of the measure."""
+        from tunewright.evaluate.measure import measure
+
+        found = measure(self.subject(), self.assembly.recipe.evaluate, automatic=False)
+        return {one.name: one for one in found}
 
     def base(self) -> AbstractContextManager[None]:
         """While open, the model is the one before tuning."""

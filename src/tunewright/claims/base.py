@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tunewright.catalog import Method
 from tunewright.evaluate import statistics
-from tunewright.evaluate.base import Subject
+from tunewright.evaluate.base import Scores, Subject
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 """Three answers: the interval lies beyond the smallest effect of interest in the claimed direction, it excludes that
@@ -92,20 +92,28 @@ def overall(judgements: Sequence[Judgement]) -> Verdict:
 class Trial(Protocol):
     """A model with an adapter and data, ready to train and to be measured at any step.
 
-    `losses` holds the training loss of every step taken.
+    `steps` holds what every step taken did (`loss`, `lr`, `gradient_norm`, `tokens`, `seconds`), `losses` their losses.
     """
+
+    loop: Any
 
     policy: Any
     tokenizer: Any
     attached: Any
     rows: Any
-    losses: list[float]
+    steps: list[Any]
+
+    @property
+    def losses(self) -> list[float]: ...
 
     def advance(self, steps: int | None = None) -> None:
         """Trains `steps` further steps, or to the end."""
 
     def subject(self, limit: int | None = None) -> Subject:
         """The model as it is now, on the recipe's evaluation rows."""
+
+    def scores(self) -> Mapping[str, Scores]:
+        """What the recipe's tasks find of the model as it is now, by the name of the measure."""
 
     def base(self) -> AbstractContextManager[None]:
         """While open, the model is the one before tuning."""

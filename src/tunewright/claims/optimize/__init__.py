@@ -1,0 +1,1 @@
+"""Claims about optimizers, schedules and which layers train."""
