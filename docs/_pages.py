@@ -26,6 +26,7 @@ KEYS = {
     "task": "evaluate",
     **{kind: key for key, kind in recipe.LISTS.items()},
     **{kind: ".".join(place) for place, kind in recipe.NESTED.items()},
+    "format": "data.format",
 }
 """The recipe key under which a kind stands, where it is not the kind's own name."""
 

@@ -28,6 +28,7 @@ ROOMS: dict[str, str] = {
     "schedule": "tunewright.optimize.schedules",
     "layers": "tunewright.optimize.layers",
     "regularizer": "tunewright.regularize",
+    "format": "tunewright.data.formats",
     "order": "tunewright.data.order",
     "quantizer": "tunewright.models.quantize",
     "task": "tunewright.evaluate.tasks",

@@ -46,6 +46,8 @@ def schema() -> dict[str, Any]:
 
     source = section(SourceSpec)
     data = section(DataSpec)
+    for one in (source, data):
+        one["properties"]["format"] = {"anyOf": [{"const": "auto"}, _choice("format", "method", section)]}
     paths = {"anyOf": [{"type": "string"}, source, {"type": "array", "items": {"anyOf": [{"type": "string"}, source]}}]}
     data["properties"] |= {"train": paths, "sources": paths, "eval": paths}
     model = section(ModelSpec)

@@ -35,7 +35,8 @@ def root() -> Path:
 def key(parts: Any) -> str:
     """The name under which data made from `parts` (plain values) and this version of the code is kept."""
     own = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for file in sorted([*here.glob("*.py"), *(here / "formats").glob("*.py")]):
         if file.name not in _WITHOUT_EFFECT:
             own.update(file.read_bytes())
     told = json.dumps([own.hexdigest(), parts], sort_keys=True, default=str)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tunewright import catalog
 from tunewright.data.counts import SourceReport
-from tunewright.data.formats import CLASSIFICATION
 from tunewright.data.parts import Part
 from tunewright.data.templates import Renderer
 from tunewright.document import Keys, Place
@@ -29,8 +29,9 @@ def warnings(
 
 def unread(recipe: Recipe, listed: Sequence[Part], reports: Sequence[SourceReport]) -> None:
     """Raises `BadInput` for options that only classification rows read, where there are none."""
-    read = [report.format == CLASSIFICATION.title for report in reports]
     for name in ("labels", "prompt"):
+        readers = {item.title for item in catalog.methods("format") if name in item.reads}  # type: ignore[attr-defined]
+        read = [report.format in readers for report in reports]
         if getattr(recipe.data, name) and not any(read):
             raise _unread(recipe.origin, ("data", name), reports[0].format)
         for part, report, is_read in zip(listed, reports, read, strict=True):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewright.data import formats, generated, messages
-from tunewright.data.formats import FORMATS, Format
+from tunewright.data import generated, messages, recognition
+from tunewright.data.formats.base import Format
 from tunewright.data.lines import FaultyRow, Report, Row, stop
 from tunewright.data.records import Record
 from tunewright.data.sources import rows
@@ -17,15 +17,13 @@ from tunewright.document import Keys, Place, find_path
 from tunewright.errors import BadInput, nearest, shown
 from tunewright.recipe import SourceSpec
 
-_WEIGHTS = frozenset({"loss_weight", "weight"})
-
 
 @dataclass
 class Reader:
     """Turns the rows of one source into records.
 
     `number` is what `Record.source` will say. After the first row `format` holds the recognised format. `left_out`
-    counts rows that the user's function answered with None.
+    counts rows that the user's function answered with None, or of which the format makes nothing.
     """
 
     source: SourceSpec
@@ -38,12 +36,13 @@ class Reader:
     _kinds: dict[tuple[str, ...], Format | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.source.format != "auto":
-            self.format = next(item for item in FORMATS if item.name == self.source.format)
+        if isinstance(self.source.format, Format):
+            self.format = self.source.format
         self._convert = user_function(self.source, self.origin, self.place) if self.source.function else None
+        fields = recognition.known_fields() if self.source.fields else frozenset()
         for name in self.source.fields:
-            if name not in formats.KNOWN_FIELDS:
-                known = sorted(formats.KNOWN_FIELDS)
+            if name not in fields:
+                known = sorted(fields)
                 raise BadInput(
                     "no format has such a field",
                     file=self.origin.file, line=self.origin.lines.get((*self.place, "fields")),
@@ -62,7 +61,7 @@ class Reader:
                 yield made
 
     def record(self, row: Row) -> Record | None:
-        """The record of one row; None when the user's function leaves it out."""
+        """The record of one row; None when the user's function or the format leaves it out."""
         values = self._renamed(row.values)
         if self._convert is not None:
             converted = self._converted(values)
@@ -73,7 +72,11 @@ class Reader:
         form = self._form(values, row)
         weight = messages.weight(values, "")
         read = form.read(values, self.source)
-        return formats.record(read, values, form.fields | _WEIGHTS, weight, self.number, row.file, row.line)
+        if read is None:
+            self.left_out += 1
+            return None
+        used = form.fields() | recognition.WEIGHTS
+        return recognition.record(read, values, used, weight, self.number, row.file, row.line)
 
     def _renamed(self, values: dict[str, Any]) -> dict[str, Any]:
         if not self.source.fields:
@@ -106,7 +109,7 @@ class Reader:
     def _form(self, values: Mapping[str, Any], row: Row) -> Format:
         present = tuple(name for name, value in values.items() if value is not None)
         if present not in self._kinds:
-            self._kinds[present] = formats.recognised(present)
+            self._kinds[present] = recognition.recognised(present)
         seen = self._kinds[present]
         if seen is not None and generated.is_generated(self.source):
             # The world's stream holds plain texts beside conversations, on purpose.
@@ -115,10 +118,11 @@ class Reader:
             if seen is None:
                 raise BadInput(
                     "the format is not recognised", found=f"a row with the fields {', '.join(present) or '(none)'}",
-                    expected="; ".join(item.title for item in FORMATS), hint=formats.suggestion(present),
+                    expected="; ".join(item.title for item in recognition.recognisable()),
+                    hint=recognition.suggestion(present),
                 )  # fmt: skip
             self.format, self.first = seen, f"{row.file}:{row.line}"
-        if self.source.format == "auto" and seen is not None and seen is not self.format:
+        if self.source.format == "auto" and seen is not None and type(seen) is not type(self.format):
             raise BadInput(
                 "the file mixes formats", found=f"a row of {seen.title}",
                 expected=f"{self.format.title}, as in the first row ({self.first})",
@@ -129,7 +133,7 @@ class Reader:
         return self.format
 
     def _lacking(self, form: Format, present: tuple[str, ...], seen: Format | None) -> BadInput:
-        need = max(form.needs, key=lambda names: len(set(names) & set(present)))
+        need = max(form.required, key=lambda names: len(set(names) & set(present)))
         lacking = next(name for name in need if name not in present)
         looks = f"The row looks like {seen.title}: set 'format: {seen.name}'." if seen else None
         return BadInput(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
+from tunewright import catalog
 from tunewright.catalog import Method, option
 from tunewright.data.records import Record
 from tunewright.data.table import Table
 from tunewright.document import Keys
 from tunewright.errors import BadInput, nearest
 from tunewright.models.policy import Policy
-from tunewright.recipe import Reading
 
 Role = Literal["target", "retention", "other"]
 """What a measure speaks about: the task that is tuned, what should not change, or neither."""
@@ -175,7 +175,7 @@ class Task(Method):
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str | None) -> str | None:
-        known = get_args(Reading.model_fields["format"].annotation)
+        known = ["auto", *catalog.names("format")]
         if value is not None and value not in known:
             raise ValueError(f"unknown format '{value}'. {nearest(value, known) or 'Known: ' + ', '.join(known)}")
         return value

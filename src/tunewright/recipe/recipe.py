@@ -71,7 +71,19 @@ class Recipe(Section):
         listed: dict[Place, Method | None] = {
             (key, index): method for key in LISTS for index, method in enumerate(getattr(self, key))
         }
-        return {place: method for place, method in (alone | nested | listed).items() if method is not None}
+        return {place: one for place, one in (alone | nested | listed | self._formats).items() if one is not None}
+
+    @property
+    def _formats(self) -> dict[Place, Method | None]:
+        """The formats that the data names, each under the first key that names it."""
+        found: dict[Place, Method | None] = {}
+        if isinstance(self.data.format, Method):
+            found["data", "format"] = self.data.format
+        for key, sources in (("sources", self.data.sources), ("eval", self.data.eval)):
+            for index, source in enumerate(sources):
+                if isinstance(source.format, Method) and source.format not in found.values():
+                    found["data", key, index, "format"] = source.format
+        return found
 
     @property
     def columns(self) -> dict[str, str]:

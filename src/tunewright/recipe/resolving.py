@@ -12,6 +12,7 @@ from tunewright.document import Document, Place
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe.options import checked
 from tunewright.recipe.sections import (
+    AUTO,
     EMBEDDED,
     LISTS,
     NESTED,
@@ -165,7 +166,7 @@ def _data(document: Document) -> DataSpec:
         value = {"sources": value}
     if not isinstance(value, Mapping):
         raise document.fault(("data",), "not a source", found=value, expected="a path, a list of sources, or options")
-    options = dict(value)
+    options = _formatted(document, value, ("data",))
     shared = {key: options[key] for key in Reading.model_fields if key in options}
     checked(document, Reading, shared, ("data",))
     given = [key for key in ("train", "sources") if options.get(key)]
@@ -186,6 +187,21 @@ def _data(document: Document) -> DataSpec:
     return made
 
 
+def _formatted(document: Document, options: Mapping[str, Any], at: Place) -> dict[str, Any]:
+    """The options with the row format among them found."""
+    value = options.get("format", AUTO)
+    if value == AUTO:
+        return dict(options)
+    known = catalog.names("format")
+    if not isinstance(value, Mapping | Method) and value not in known:
+        raise document.fault(
+            (*at, "format"), "not usable", found=value,
+            expected=f"{', '.join(repr(name) for name in (AUTO, *known))}, or options with 'method: NAME'",
+            hint=nearest(str(value), known),
+        )  # fmt: skip
+    return {**options, "format": _method(document, "format", value, (*at, "format"))}
+
+
 def _sources(document: Document, value: Any, at: Place, shared: Mapping[str, Any]) -> tuple[SourceSpec, ...]:
     single = isinstance(value, str | Mapping)
     if not single and not isinstance(value, Sequence):
@@ -197,6 +213,7 @@ def _sources(document: Document, value: Any, at: Place, shared: Mapping[str, Any
         options = {"path": item} if isinstance(item, str) else item
         if not isinstance(options, Mapping):
             raise document.fault(place, "not a source", found=item, expected="a path, or options with 'path: FILE'")
+        options = _formatted(document, options, place)
         anchored = document.anchored({**shared, **options}, "path", "eval", "function")
         source: SourceSpec = checked(document, SourceSpec, anchored, place)
         if source.weight is not None and source.epochs is not None:

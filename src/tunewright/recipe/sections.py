@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SerializeAsAny, model_validator
 
+from tunewright import catalog
 from tunewright.catalog import Method, option
 
 EMBEDDED = "nano"
@@ -19,6 +20,26 @@ class Section(BaseModel):
     """A part of a recipe: frozen, unknown keys refused, numbers finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+AUTO = "auto"
+"""The value of `format` under which the rows' format is recognised by their fields."""
+
+
+def _format(value: Any) -> Any:
+    """A bare name is the format at its defaults."""
+    return catalog.find("format", value)() if isinstance(value, str) and value != AUTO else value
+
+
+def _plain_format(value: Method | str) -> Any:
+    """As a recipe writes it: the bare name where there are no options."""
+    if isinstance(value, str):
+        return value
+    return {"method": value.name, **value.model_dump(mode="json")} if type(value).model_fields else value.name
+
+
+RowFormat = Annotated[Literal["auto"] | Method, BeforeValidator(_format), PlainSerializer(_plain_format)]
+"""A method of the kind `format`, or `auto`."""
 
 
 class AddedTokens(Section):
@@ -63,10 +84,10 @@ class ModelSpec(Section):
 class Reading(Section):
     """How rows are read and turned into tokens: set for all sources under `data`, or for one source."""
 
-    format: Literal[
-        "auto", "alpaca", "sharegpt", "messages", "completion", "question", "preference", "unpaired",
-        "classification", "text",
-    ] = option("auto", "The rows' format; `auto` recognises it by the fields and says so.", changes="tokens", to="text")  # fmt: skip
+    format: RowFormat = option(
+        "auto", "The rows' format, a name or a method with options; `auto` recognises it by the fields and says so.",
+        changes="tokens", to="text",
+    )  # fmt: skip
     fields: dict[str, str] = option(
         {},
         "Our field name -> the name in the rows, as {prompt: body, completion: headline}.",

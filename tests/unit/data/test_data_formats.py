@@ -6,10 +6,11 @@ import json
 
 import pytest
 
+from tunewright import catalog
 from tunewright.data.reading import Reader
 from tunewright.data.records import Turn
 from tunewright.document import Keys
-from tunewright.recipe import SourceSpec
+from tunewright.recipe import Recipe, SourceSpec
 
 HERE = Keys(None, {})
 ASKED, SAID = Turn("user", "q"), Turn("assistant", "a")
@@ -67,6 +68,67 @@ def test_same_conversation(case, read):
         assert record.rejected == (ASKED, Turn("assistant", "b"))
     if "label" in SAME[case]:
         assert record.label is True
+
+
+TEXTS = {"prompt": "q", "completion": "a"}
+
+RECOGNISED = [
+    ("preference", {**TEXTS, "chosen": "a", "rejected": "b"}),
+    ("unpaired", {**TEXTS, "label": True}),
+    ("unpaired", {"messages": TALK, "text": "t", "label": 0}),
+    ("messages", {**TEXTS, "messages": TALK}),
+    ("messages", {"messages": TALK, "conversations": TALK}),
+    ("sharegpt", {**TEXTS, "conversations": TALK}),
+    ("alpaca", {**TEXTS, "instruction": "q", "output": "a"}),
+    ("completion", {**TEXTS, "question": "q", "answer": "a"}),
+    ("question", {"question": "q", "answer": "a", "text": "t", "label": "x"}),
+    ("classification", {"text": "t", "label": "x"}),
+    ("text", {"text": "t", "n": 1}),
+]
+"""Rows that more than one format would take, or that have further fields."""
+
+
+@pytest.mark.parametrize(("name", "row"), RECOGNISED)
+def test_the_format_with_the_most_telling_fields_is_recognised(name, row, read):
+    assert read(row)[0] == name
+
+
+def test_a_format_is_a_method_with_options_or_a_bare_name(write):
+    path = str(write("a.jsonl", [TEXTS]))
+    made = Recipe.of(model="unused", data={"train": [path, {"path": path, "format": "auto"}], "format": "text"})
+    assert [source.format if source.format == "auto" else source.format.name for source in made.data.sources] == [
+        "text",
+        "auto",
+    ]
+    assert made.plain()["data"]["format"] == "text"
+    assert [source["format"] for source in made.plain()["data"]["sources"]] == ["text", "auto"]
+    assert made.methods["data", "format"] is made.data.sources[0].format
+
+
+OWN = """
+from tunewright.data.formats.base import Format, Read
+from tunewright.data.records import Turn
+
+
+class Riddle(Format):
+    \"\"\"A riddle and what it is.\"\"\"
+
+    name = "riddle"
+    title = "riddles (riddle/solution)"
+    required = (("riddle", "solution"),)
+    precedence = 5
+    examples = ({"riddle": "q", "solution": "a"},)
+
+    def read(self, values, reading):
+        return Read((Turn("user", values["riddle"]), Turn("assistant", values["solution"])), "chat")
+"""
+
+
+def test_a_format_of_the_users_own_is_recognised(read, write, monkeypatch):
+    monkeypatch.setattr(catalog, "_added", {})
+    catalog.use(write("riddle.py", OWN))
+    name, (record,) = read({"riddle": "q", "solution": "a", "text": "t"})
+    assert (name, record.turns, record.columns) == ("riddle", (ASKED, SAID), {"text": "t"})
 
 
 @pytest.mark.parametrize(
