@@ -317,6 +317,7 @@ def _acting(recipe: Recipe, attached: Attached) -> list[Hook]:
     layers = cast(Layers | None, recipe.layers)
     found = [
         Weighted(order) if order else None,
+        order.hook() if order else None,
         attached.hook(),
         layers.hook() if layers else None,
         *(cast(Regularizer, one).hook() for one in recipe.regularize),

@@ -21,7 +21,7 @@ class Loss:
 
     `total` is a scalar sum (with graph); `weight` is what it is a sum over. The loop adds both over the whole
     optimizer step and all processes and divides once: loss = sum of totals / sum of weights. `per_sequence` holds
-    (total, weight), each float32 [sequences], for reports per source. `parts` are further sums to log.
+    (total, weight), each float32 [sequences], for reports per source and for methods that weigh rows. `parts` are further sums to log.
     """
 
     total: Tensor
@@ -34,8 +34,16 @@ class Objective(Method):
     """A function of policy and batch."""
 
     kind: ClassVar[str] = "objective"
+    form: ClassVar[frozenset[str]] = frozenset()
+    """The traits of the class."""
     surveys: ClassVar[int] = 0
     """How many numbers `survey` gives; 0 for an objective that needs to know nothing of the whole step."""
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """`token_mean` where the loss is the weighted mean of per-token values (`token_loss` of the whole batch),
+        `likelihood` where these are -log p of the row's own tokens."""
+        return self.form
 
     def arrange(self, table: Table, seed: int) -> Table:
         """The training rows to learn from instead of `table`: in another order, or in other units."""
@@ -94,7 +102,7 @@ def token_loss(values: Tensor, batch: Batch) -> Loss:
     return Loss(
         weighted.sum(),
         weights.abs().sum(),
-        (per_sequence(weighted.detach(), batch), per_sequence(weights.abs(), batch)),
+        (per_sequence(weighted, batch), per_sequence(weights.abs(), batch)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -97,10 +97,19 @@ class ObjectiveContract:
                 loss = method.loss(policy, batch)
                 total, weight = loss.per_sequence
                 assert total.shape == weight.shape == (len(batch.indices),)
-                assert not total.requires_grad
+                assert total.requires_grad or "token_mean" not in method.traits
                 assert torch.allclose(total.sum(), loss.total, rtol=1e-5)
                 assert torch.allclose(weight.sum(), loss.weight, rtol=1e-5)
                 assert all(part.shape == () and not part.requires_grad for part in loss.parts.values())
+
+    def test_a_mean_over_tokens_follows_the_weights_of_rows(self, method: Objective) -> None:
+        policy, _ = _tuned(method)
+        for batch in ready(method, policy, _ways(method)["1 x all"]) if "token_mean" in method.traits else ():
+            factors = torch.linspace(0.1, 3.0, len(batch.indices))
+            scaled = replace(batch, weights=batch.weights * factors[batch.sequence.clamp(min=0)])
+            plain, other = (method.loss(policy, one).per_sequence for one in (batch, scaled))
+            for one, two in zip(plain, other, strict=True):
+                assert torch.allclose(one * factors, two, rtol=1e-4, atol=1e-6)
 
     def test_a_batch_without_weight_has_no_loss(self, method: Objective) -> None:
         policy, _ = _tuned(method)

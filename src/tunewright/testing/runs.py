@@ -90,6 +90,7 @@ def tiny_loop(
         plan = chosen["order"].plan(plan, table)
     weighing = [Weighted(chosen["order"])] if "order" in chosen else []
     acting = [
+        *(chosen[kind].hook() for kind in ("order",) if kind in chosen),
         attached.hook(),
         *(chosen[kind].hook() for kind in ("layers", "regularizer", "schedule") if kind in chosen),
     ]

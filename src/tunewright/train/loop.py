@@ -17,6 +17,7 @@ from tunewright.data.batches import Batch, Indices, Plan, collate, micro_batches
 from tunewright.data.table import Table
 from tunewright.errors import Interrupted
 from tunewright.hooks import Hook
+from tunewright.models.generate import evaluating
 from tunewright.models.policy import Policy
 from tunewright.models.shards import whole
 from tunewright.objectives.base import Loss, Objective, surveyed
@@ -111,14 +112,18 @@ class Loop:
             self._step()
 
     def batches(self, step: int) -> list[Batch]:
-        """This process's micro-batches of an optimizer step.
+        """This process's micro-batches of an optimizer step."""
+        return self.batches_of(self.plan.step(step))
 
-        Processes take turns over the step's micro-batches; sharded ones all compute the same number, since their
+    def batches_of(self, units: Indices) -> list[Batch]:
+        """This process's micro-batches of units of the table.
+
+        Processes take turns over the micro-batches; sharded ones all compute the same number, since their
         forward passes exchange weights, and repeat one without weight where the turns do not come out even.
         """
         settings = self.settings
         multiple, packed = settings.width_multiple, settings.layout == "packed"
-        groups = self.groups(self.plan.step(step))
+        groups = self.groups(units)
         mine = [
             collate(self.table, group, packed, settings.pad, multiple)
             for group in groups[self.world.rank :: self.world.size]
@@ -142,14 +147,34 @@ class Loop:
     def prepared(self, step: int, batches: Sequence[Batch]) -> list[Batch]:
         """A step's micro-batches as the objective wants them: transformed, and knowing what it asks of the step."""
         made = [self.objective.transform(batch, self.settings.seed, step, self.total) for batch in batches]
+        for hook in self.hooks:
+            made = hook.on_batches(self, made)
         return surveyed(self.objective, self.policy, made, self.world.sum)
 
     def losses(self, batch: Batch) -> Loss:
         """The objective's loss of a micro-batch with the terms of adapter and hooks, if they have one."""
-        loss = self.objective.loss(self.policy, batch)
+        loss = self._own_loss(batch)
         terms = [self.attached.penalty(), *(hook.penalty(self) for hook in self.hooks)]
         penalties = [term for term in terms if term is not None]
         return replace(loss, total=loss.total + sum(penalties) * loss.weight) if penalties else loss
+
+    @torch.no_grad()
+    def measured(self, batches: Sequence[Batch], groups: Tensor, count: int) -> Tensor:
+        """(sums of losses, their weights) float32 [2, count] over micro-batches of all processes, in evaluation mode.
+
+        `groups` int64 [rows of the table] says to which of the `count` sums a row adds.
+        """
+        found = torch.zeros(2, count, device=self.world.device)
+        with evaluating(self.policy):
+            for batch in batches:
+                found.index_add_(1, groups[batch.indices], torch.stack(self._own_loss(batch).per_sequence))
+        return self.world.sum(found)
+
+    def _own_loss(self, batch: Batch) -> Loss:
+        loss = self.objective.loss(self.policy, batch)
+        for hook in self.hooks:
+            loss = hook.on_loss(self, batch, loss)
+        return loss
 
     def probe(self, steps: int, factor: float) -> list[float]:
         """Takes `steps` steps at a fixed factor on the learning rate, without hooks; the loss of each.

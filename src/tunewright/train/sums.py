@@ -19,7 +19,7 @@ class Sums:
 
     def add(self, loss: Loss, batch: Batch) -> None:
         """Adds a micro-batch."""
-        total, weight = loss.per_sequence
+        total, weight = loss.per_sequence[0].detach(), loss.per_sequence[1]
         if not self.names and loss.parts:
             self.names = sorted(loss.parts)
             self.values = torch.cat([self.values, self.values.new_zeros(len(self.names))])

@@ -71,6 +71,25 @@ def surveyed(world, micro, layout):
     return [step.loss for step in kept.done], [p.detach().numpy().copy() for p in loop.trained]
 
 
+def balanced(world, options, micro, sharded=False):
+    """Losses, what the order remembers and final weights of a short run whose tasks are balanced."""
+    kept = Steps()
+    order = catalog.find("order", "mft_multitask_loss")(**options)
+    loop = tiny_loop(
+        {"order": order, "optimizer": catalog.find("optimizer", "sgd")(lr=0.05)},
+        table=TABLE,
+        plan=plan_of(TABLE, steps=4, tokens_per_step=50),
+        settings=Settings(micro_batch_tokens=micro, clip=None),
+        hooks=[kept],
+        world=world,
+    )
+    if sharded:
+        shard(loop.policy, list(loop.attached.trained().values()), world.device, world.size)
+    loop.run()
+    [state] = [hook.state() for hook in loop.hooks if type(hook).__name__ == "Balance"]
+    return [step.loss for step in kept.done], state, [p.detach().numpy().copy() for p in loop.trained]
+
+
 def alone(adapter, **options):
     """The same in one process."""
     return trained(ALONE, adapter, **options)

@@ -42,6 +42,22 @@ def test_what_an_objective_asks_of_a_step_is_asked_of_all_processes(pair, micro,
         assert all(np.allclose(one, two, atol=1e-6) for one, two in zip(weights, moved, strict=True))
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("micro", [32, 10_000])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mode": "focal"}, {"scheme": "speed", "famo_lr": 0.5}, {"scheme": "slope", "coba_warmup": 1}],
+    ids=["equal", "focal", "speed", "slope"],
+)
+def test_tasks_are_balanced_over_all_processes(pair, options, micro, sharded):
+    losses, state, weights = distributed.balanced(distributed.ALONE, options, micro)
+    for other, remembered, moved in pair.call(distributed.balanced, options, micro, sharded):
+        assert other == pytest.approx(losses, rel=1e-5)
+        for name, value in state.items():
+            assert np.allclose(np.ravel(remembered[name]), np.ravel(value), rtol=1e-4, atol=1e-6), name
+        assert all(np.allclose(one, two, atol=1e-6) for one, two in zip(weights, moved, strict=True))
+
+
 @pytest.mark.parametrize("micro", [13, 30, 10_000])
 def test_processes_share_a_step_without_overlap(pair, micro):
     (counts, first), (others, second) = pair.call(distributed.batches_of, micro)

@@ -28,6 +28,7 @@ class LogitDistillation(Objective):
     """
 
     name: ClassVar[str] = "logit_distillation"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean"})
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(title="Distilling the Knowledge in a Neural Network", arxiv="1503.02531"),
         Paper(title="MiniLLM: Knowledge Distillation of Large Language Models", arxiv="2306.08543"),

@@ -25,6 +25,7 @@ class ASFT(Objective):
     """
 
     name: ClassVar[str] = "asft"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean"})
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(title="Anchored Supervised Fine-Tuning", arxiv="2509.23753", card=272),
     )

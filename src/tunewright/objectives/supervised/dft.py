@@ -22,6 +22,7 @@ class DFT(Objective):
     """
 
     name: ClassVar[str] = "dft"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean"})
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             title="On the Generalization of SFT: A Reinforcement Learning Perspective with Reward Rectification",

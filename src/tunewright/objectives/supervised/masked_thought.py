@@ -31,6 +31,7 @@ class MaskedThought(Objective):
     """
 
     name: ClassVar[str] = "masked_thought"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean", "likelihood"})
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             title="Masked Thought: Simply Masking Partial Reasoning Steps Can Improve Mathematical Reasoning Learning "

@@ -34,6 +34,7 @@ class OneTokenRollout(Objective):
     """
 
     name: ClassVar[str] = "one_token_rollout"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean"})
     papers: ClassVar[tuple[Paper, ...]] = (
         Paper(
             title="One-Token Rollout: Guiding Supervised Fine-Tuning of LLMs with Policy Gradient",

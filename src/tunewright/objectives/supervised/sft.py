@@ -17,6 +17,7 @@ class SFT(Objective):
     """
 
     name: ClassVar[str] = "sft"
+    form: ClassVar[frozenset[str]] = frozenset({"token_mean", "likelihood"})
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         return token_loss(policy(batch, cross_entropy), batch)
