@@ -33,6 +33,11 @@ class Adapter(Method):
         """Whether weights of the model itself train, so that it must be loaded in their full precision."""
         return False
 
+    @property
+    def neutral(self) -> bool:
+        """Whether attaching alone leaves the model's output as it is."""
+        return True
+
     def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> Attached:
         """Changes `model` in place so that exactly the declared parameters require gradients.
 
