@@ -57,7 +57,8 @@ def export(
                 field="model.adapter" if model.adapter is not None else "model.add_tokens",
                 hint="Export it merged.",
             )
-        shutil.copytree(tuned.folder / output.ADAPTER, folder, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(output.OWN_WEIGHTS)
+        shutil.copytree(tuned.folder / output.ADAPTER, folder, ignore=ignored, dirs_exist_ok=True)
         _companions(tuned, folder, None)
         return None
     check = merge_check(tuned)

@@ -17,6 +17,8 @@ from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
 
 RECIPE, LOCK, METRICS, CHECKPOINTS, ADAPTER = "recipe.yaml", "lock.json", "metrics.jsonl", "checkpoints", "adapter"
+OWN_WEIGHTS = "trained.safetensors"
+"""Inside the adapter's folder: its tensors under their own names."""
 OURS = {
     RECIPE,
     LOCK,

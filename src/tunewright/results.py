@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tunewright import machine, output
-from tunewright.adapters._peft import save_peft
+from tunewright.adapters._peft import from_peft, save_peft, to_peft
 from tunewright.costs import flops_of
 from tunewright.evaluate.base import Floats, Scores
 from tunewright.evaluate.likelihood import sequence_losses
@@ -34,14 +36,20 @@ JUDGED = 512
 
 
 def save_adapter(folder: Path, assembly: Assembly) -> None:
-    """Writes the trained tensors: in PEFT's format where the adapter is low-rank pairs, else under their own names."""
+    """Writes the trained tensors: in PEFT's format where the adapter is low-rank pairs, and under their own names where
+    that format does not hold them as they are."""
     attached = assembly.attached
     folder.mkdir(exist_ok=True)
-    if (export := attached.as_lora()) is not None:
+    tensors = {name: whole(value).cpu().contiguous() for name, value in attached.state().items()}
+    export = attached.as_lora()
+    if export is not None:
         save_peft(folder, export, assembly.recipe.model.path)
-    else:
-        tensors = {name: whole(value).cpu().contiguous() for name, value in attached.state().items()}
-        save_file(tensors, folder / "trained.safetensors", {"format": "pt"})
+    if export is None or not _same(from_peft(to_peft(export)), tensors):
+        save_file(tensors, folder / output.OWN_WEIGHTS, {"format": "pt"})
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[name].cpu(), other[name]) for name in other)
 
 
 def evidence_of(
@@ -110,8 +118,6 @@ def _plan(loop: Loop, trial: Rehearsal | None) -> proof.Plan | None:
 
 
 def _settings(assembly: Assembly, loop: Loop) -> proof.Settings:
-    import torch
-
     parameters = list(assembly.policy.parameters())
     dtype = torch.bfloat16 if assembly.precision == "bf16" else torch.float32
     flops = flops_of(loop, assembly) / loop.state.seconds if loop.state.seconds else None

@@ -71,9 +71,9 @@ def load(folder: str | Path, changes: Sequence[str] = ()) -> Tuned:
         # The trained adapter holds what it started from.
         recipe = Recipe.read(folder / output.RECIPE, [*changes, "model.adapter=null"])
     assembly = assemble(recipe)
-    peft, own = folder / output.ADAPTER / WEIGHTS, folder / output.ADAPTER / "trained.safetensors"
+    peft, own = folder / output.ADAPTER / WEIGHTS, folder / output.ADAPTER / output.OWN_WEIGHTS
     try:
-        state = from_peft(load_file(peft)) if peft.is_file() else load_file(own)
+        state = load_file(own) if own.is_file() or not peft.is_file() else from_peft(load_file(peft))
     except (OSError, SafetensorError) as error:
         raise BadInput(f"the trained weights cannot be read: {error}", file=folder / output.ADAPTER) from None
     assembly.attached.load_state(state)

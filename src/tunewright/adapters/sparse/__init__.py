@@ -1,0 +1,1 @@
+"""Few of the model's own weights, trained as a difference from them."""

@@ -1,0 +1,290 @@
+"""S2FT: a few channels and heads, put first, train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tunewright.adapters.base import Adapter, LoraExport, LoraPair
+from tunewright.adapters.sparse._coupled import READERS, Coupled, coupled, reordered
+from tunewright.adapters.sparse._delta import AttachedDelta, DeltaLayer
+from tunewright.catalog import Paper, option
+from tunewright.errors import BadInput
+from tunewright.models.layers import shape_of
+from tunewright.models.quantize._layer import QuantizedLinear
+from tunewright.models.shards import is_sharded, whole
+
+Picks = dict[str, Tensor]
+"""Layer -> the chosen units (channels, heads or groups of heads) of its structure, int64 and rising."""
+
+
+class S2FT(Adapter):
+    """Trains a few rows or columns of whole weight matrices: those of chosen feed-forward channels and attention heads.
+
+    Channel j is row j of up and gate and column j of down; a head is rows of q, k, v and columns of o. Of all pairs
+    (layer, channel) or (layer, head) of the model int(ratio x pairs) are chosen for each of down, up, o, v by itself,
+    so layers get different numbers. The chosen ones are put first, in the order [only up, both, only down, rest], in
+    every layer of the structure: the function stays the same and what trains is one dense block D. down and o: y = W x
+    + D x[slice], D [out, k] (only x[slice] is kept for the backward pass); up and v: y[slice] += D x, D [k, in]. D
+    begins at 0, float32. Exported in the original order as LoRA pairs with one-hot A (down, o) or B (up, v), of rank k
+    and scale 1. Where key-value heads are shared, the unit of o and v is a group of heads; without `permute` it is a
+    single head of o, the chosen numbers are gathered by index and W stays as it is.
+
+    The norm that `weight` compares is that of D's own rows or columns of W, rounded to bfloat16, so that the choice is
+    the same in every precision. Not here: choice by the norm of activations or gradients, which needs a pass over data
+    before anything is attached.
+
+    When to use: a few percent of the weights, full rank in their slice, added and taken out exactly. When not: models
+    that keep q, k, v (or gate and up) in one matrix, except for `ratio_down` and `ratio_o` without `permute`.
+    """
+
+    name: ClassVar[str] = "s2ft"
+    papers: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            title="S^{2}FT: Efficient, Scalable and Generalizable LLM Fine-tuning by Structured Sparsity",
+            arxiv="2412.06289",
+            card=186,
+        ),
+    )
+
+    ratio_down: float = option(0.03, "Share of channels that train in down.", changes="parameters", to=0.2, ge=0, le=1)
+    ratio_up: float = option(0.0, "Share of channels that train in up.", changes="parameters", to=0.2, ge=0, le=1)
+    ratio_o: float = option(0.0, "Share of heads that train in o.", changes="parameters", to=0.5, ge=0, le=1)
+    ratio_v: float = option(0.0, "Share of heads that train in v.", changes="parameters", to=0.5, ge=0, le=1)
+    strategy: Literal["random", "weight"] = option(
+        "random", "How units are chosen: at random, or by the norm of their weights.", changes="loss", to="weight"
+    )
+    smallest: bool = option(
+        False, "Choose the smallest norms instead of the largest.", changes="loss", to=True,
+        given={"adapter.strategy": "weight"},
+    )  # fmt: skip
+    permute: bool = option(
+        True, "Put what is chosen first, so that it is one block.", changes="parameters", to=False,
+        given={"adapter.ratio_o": 0.4},
+    )  # fmt: skip
+    seed: int = option(0, "Seed of the random choice.", changes="loss", to=1)
+
+    @model_validator(mode="after")
+    def _trains(self) -> S2FT:
+        if not any(self.ratios.values()):
+            raise ValueError("nothing trains: one of the ratios must be above 0")
+        return self
+
+    @property
+    def wants(self) -> Mapping[str, frozenset[str]]:
+        return {"quantizer": frozenset({"permutable"})} if self.permute else {}
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Role of a layer -> the share of its units that trains."""
+        return {"down": self.ratio_down, "up": self.ratio_up, "o": self.ratio_o, "v": self.ratio_v}
+
+    def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> AttachedS2FT:
+        model.requires_grad_(False)
+        groups = coupled(model, {role for role, ratio in self.ratios.items() if ratio}, self.permute)
+        picks = self._chosen(model, groups)
+        if not self.permute:
+            return AttachedS2FT(model, self, groups, picks)
+        before = _probed(model)
+        attached = AttachedS2FT(model, self, groups, picks)
+        rounding = 1e-4 if before.dtype == torch.float32 else 3e-2
+        if (_probed(model).float() - before.float()).norm() > rounding * before.float().norm():
+            attached.detach()
+            raise BadInput(
+                "this model computes something else when its channels or heads are put in another order",
+                field="adapter.permute",
+                found=True,
+                hint="Set 'permute: false'.",
+            )
+        return attached
+
+    def _chosen(self, model: nn.Module, groups: list[Coupled]) -> Picks:
+        generator = torch.Generator().manual_seed(self.seed)
+        picks: Picks = {}
+        for role, ratio in self.ratios.items():
+            members = [(group.layers[role], group.units[role]) for group in groups if ratio and role in group.layers]
+            total = sum(count for _, count in members)
+            if self.strategy == "random":
+                scores = torch.rand(total, generator=generator)
+            else:
+                scores = torch.cat([torch.zeros(0), *(norms(model, name, role, n) for name, n in members)])
+            best = scores.argsort(descending=not self.smallest, stable=True)[: int(ratio * total)]
+            taken = torch.zeros(total, dtype=torch.bool).index_fill_(0, best, True)
+            parts = taken.split([count for _, count in members])
+            picks |= {name: own.nonzero()[:, 0] for (name, _), own in zip(members, parts, strict=True) if own.any()}
+        if not picks:
+            raise BadInput(
+                "the ratios choose no channel and no head of this model", field="adapter", hint="Raise them."
+            )
+        return picks
+
+
+def norms(model: nn.Module, name: str, role: str, units: int) -> Tensor:
+    """The norm of every unit's rows (up, v) or columns (down, o) of a layer's weight, float64 [units]."""
+    weight = QuantizedLinear.original(model.get_submodule(name)).to(torch.bfloat16).double().cpu()
+    lines = weight.T if role in READERS else weight
+    return lines.reshape(units, -1).norm(dim=1)
+
+
+class SliceLayer(DeltaLayer):
+    """A layer of which some rows (`by_rows`) or columns train: y[at] += D x, or y = base(x) + D x[at].
+
+    `delta` D is [k, in] or [out, k]; `channels` int64 [k] are its places in the layer's own order, in which it merges,
+    `at` those in the order in which it computes.
+    """
+
+    def __init__(self, base: nn.Module, channels: Tensor, at: slice | Tensor, by_rows: bool) -> None:
+        out, width = shape_of(base)
+        super().__init__(base, (len(channels), width) if by_rows else (out, len(channels)))
+        self.channels, self.at, self.by_rows = channels, at, by_rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        if self.plain:
+            return y
+        delta = self.delta.to(y.dtype)
+        if self.by_rows:
+            y[..., self.at] += F.linear(x.to(y.dtype), delta)
+            return y
+        # A copy, so that the backward pass keeps the slice and not all of x.
+        return y + F.linear(x[..., self.at].to(y.dtype).contiguous(), delta)
+
+    def part(self) -> Tensor:
+        matrix = self._matrix()
+        return matrix[self.channels] if self.by_rows else matrix[:, self.channels]
+
+    def write(self, part: Tensor) -> None:
+        matrix = self._matrix()
+        if self.by_rows:
+            matrix[self.channels] = part
+        else:
+            matrix[:, self.channels] = part
+
+    def _matrix(self) -> Tensor:
+        return self.weight.data.T if self.transposed else self.weight.data
+
+
+class AttachedS2FT(AttachedDelta):
+    """Slices on a model's layers; the model's weights are in the slices' order except while merged or disabled."""
+
+    def __init__(self, model: nn.Module, method: S2FT, groups: list[Coupled], picks: Picks) -> None:
+        super().__init__(model)
+        self.layers: dict[str, SliceLayer] = {}
+        self.orders: list[tuple[Coupled, Tensor]] = []
+        self.ordered = False
+        for group in groups:
+            chosen = {role: picks[name] for role, name in group.layers.items() if name in picks}
+            if chosen:
+                self._place(group, chosen, method.permute)
+        self.order(True)
+
+    def _place(self, group: Coupled, chosen: dict[str, Tensor], permute: bool) -> None:
+        rows, columns = (_first(chosen, roles) for roles in (("up", "v"), READERS))
+        both = rows[torch.isin(rows, columns)]
+        first = torch.cat([rows[~torch.isin(rows, both)], both, columns[~torch.isin(columns, both)]])
+        if permute:
+            rest = torch.arange(next(iter(group.units.values())))
+            self.orders.append((group, torch.cat([first, rest[~torch.isin(rest, first)]])))
+        for role, units in chosen.items():
+            name, width = group.layers[role], group.widths[role]
+            base: Any = self.model.get_submodule(name)
+            device = base.weight.device
+            if permute:
+                start = len(rows) - len(both) if role in READERS else 0
+                block = slice(start, start + len(units))
+                channels = spread(first[block], width).to(device)
+                at: slice | Tensor = slice(block.start * width, block.stop * width)
+            else:
+                at = channels = spread(units, width).to(device)
+            self.layers[name] = SliceLayer(base, channels, at, by_rows=role not in READERS)
+            self.put(name, self.layers[name])
+
+    def order(self, wanted: bool) -> None:
+        """Puts units into the slices' order, or back into the model's own."""
+        if wanted == self.ordered:
+            return
+        for group, order in self.orders:
+            for role, name in group.layers.items():
+                layer = self.layers[name].base if name in self.layers else self.model.get_submodule(name)
+                index = spread(order if wanted else order.argsort(), group.widths[role])
+                reordered(layer, index, columns=role in READERS)
+        self.ordered = wanted
+
+    @property
+    def over(self) -> dict[str, DeltaLayer]:
+        return dict(self.layers)
+
+    def detach(self) -> None:
+        super().detach()
+        self.order(False)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        with super().disabled():
+            # Sums in another order differ in their last bits. Shards stay in the slices' order: the same up to those.
+            if not any(is_sharded(layer.weight) for layer in self.layers.values()):
+                self.order(False)
+            try:
+                yield
+            finally:
+                self.order(True)
+
+    def merge(self) -> None:
+        if not self.merged:
+            self.order(False)
+            super().merge()
+
+    def unmerge(self) -> None:
+        super().unmerge()
+        self.order(True)
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | {f"{name}.channels": layer.channels for name, layer in self.layers.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copies a `state`. Raises `BadInput` when it does not fit, or was trained on other channels."""
+        own = {f"{name}.channels": layer.channels for name, layer in self.layers.items()}
+        for name, channels in own.items():
+            if name not in state or not torch.equal(channels, state[name].to(channels.device)):
+                raise BadInput(
+                    "the saved adapter was trained on other channels",
+                    field=name,
+                    expected="those that this adapter's ratios, strategy and seed choose",
+                )
+        super().load_state({name: value for name, value in state.items() if name not in own})
+
+    def as_lora(self) -> LoraExport:
+        pairs = {}
+        for name, layer in self.layers.items():
+            delta, k = whole(layer.delta.detach()), len(layer.channels)
+            hot = torch.zeros(shape_of(layer.base)[0 if layer.by_rows else 1], k, device=delta.device)
+            hot[layer.channels, torch.arange(k)] = 1.0
+            down, up = (delta, hot) if layer.by_rows else (hot.T.contiguous(), delta)
+            pairs[name] = LoraPair(down, up, float(k))
+        transposed = any(layer.transposed for layer in self.layers.values())
+        return LoraExport(pairs=pairs, whole={}, rank_stabilized=False, transposed=transposed, dropout=0.0)
+
+
+def spread(units: Tensor, width: int) -> Tensor:
+    """The places of units that are `width` wide, in the units' order."""
+    return (units[:, None] * width + torch.arange(width)).flatten()
+
+
+def _first(chosen: dict[str, Tensor], roles: tuple[str, str]) -> Tensor:
+    return next((chosen[role] for role in roles if role in chosen), torch.zeros(0, dtype=torch.int64))
+
+
+@torch.no_grad()
+def _probed(model: Any) -> Tensor:
+    """The model's logits for a few tokens."""
+    was = model.training
+    model.eval()
+    logits: Tensor = model(input_ids=torch.arange(8, device=model.device)[None]).logits
+    model.train(was)
+    return logits
