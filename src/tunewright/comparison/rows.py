@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tunewright.data import duplicates
+from tunewright.data.completing import completing
 from tunewright.data.parts import parts
 from tunewright.data.prepare import Prepared
 from tunewright.data.reading import Reader
@@ -26,6 +27,12 @@ def with_tuning_rows(data: Prepared, recipe: Recipe, wanted: int) -> Prepared:
     already removed from the training rows whatever the judging rows hold; should one be among them still, `BadInput`
     says so.
     """
+    for form in filter(None, map(completing, recipe.data.sources)):
+        raise BadInput(
+            f"tuning rows cannot be set apart from training rows of the format '{form.name}', which differ from"
+            " evaluation rows", field="data.train",
+            hint="Tune on others with --tune-on data.eval=FILE, or do not tune.",
+        )  # fmt: skip
     table = data.train
     file, line, source = (np.asarray(table.columns[name]) for name in ("file", "line", "source"))
     place = {
@@ -55,6 +62,16 @@ def with_tuning_rows(data: Prepared, recipe: Recipe, wanted: int) -> Prepared:
     return replace(
         data, train=table.taken(rest), eval=table.taken(chosen), eval_records=[by_index[int(index)] for index in chosen]
     )
+
+
+def check_held(tuning: Prepared, judging: Prepared) -> None:
+    """Raises `BadInput` when an evaluation row of the one says what one of the other says, as both were read."""
+    check_apart(tuning.eval_records, judging)
+    if shared := len(tuning.held & judging.held):
+        raise BadInput(
+            f"tuning and judging rows overlap: {shared} tuning rows are also judged", field="tune.on",
+            hint="Tune on rows that the judging data does not hold.",
+        )  # fmt: skip
 
 
 def check_apart(tuning: list[Record], judging: Prepared) -> None:

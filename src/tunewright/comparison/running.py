@@ -16,7 +16,7 @@ from tunewright.comparison.fairness import PAGE, RESULT, TRIALS, Side, claim, eq
 from tunewright.comparison.jobs import Job, Result, digests, same_rows, score_of, trial_recipe
 from tunewright.comparison.outcome import FEWEST_SEEDS, ArmOutcome, Comparison, Times, Tuned
 from tunewright.comparison.page import write
-from tunewright.comparison.rows import check_apart
+from tunewright.comparison.rows import check_held
 from tunewright.comparison.tuning import Ask, Values, tuning_seeds
 from tunewright.comparison.tuning import tune as search
 from tunewright.comparison.verdict import plain
@@ -152,7 +152,7 @@ def _asks(
     for side in sides:
         recipe = side.arm.resolved(tuning.on) if tuning.on else side.recipe
         if tuning.on:
-            check_apart(read(recipe).eval_records, read(side.recipe))
+            check_held(read(recipe), read(side.recipe))
         rows, files = (None, digests(recipe)) if tuning.on else (tuning.rows, side.digests)
 
         def ask(

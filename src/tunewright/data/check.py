@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data.columns import Columns
+from tunewright.data.completing import asked
 from tunewright.data.lines import FaultyRow
 from tunewright.data.parts import Part, parts
-from tunewright.data.prepare import BATCH, prepare
+from tunewright.data.prepare import prepare
 from tunewright.data.progress import progress
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
+from tunewright.data.tabulating import BATCH
 from tunewright.data.templates import Renderer, renderers
 from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
@@ -108,7 +110,7 @@ def check(
 
     With a tokenizer every row is rendered too, so that conversations which the chat template refuses are found; and
     where every row is fine the data is prepared as a run would, for what only the whole of it can show (nothing held
-    out, too many rows over the limit, ...). Raises `BadInput` only for a tokenizer that cannot be used.
+    out, too many rows over the limit, ...), unless a model writes part of it. Raises `BadInput` only for a tokenizer that cannot be used.
     """
     listed = [part for part in parts(recipe) if not part.split]
     made_by = renderers(tokenizer, [part.source for part in listed]) if tokenizer is not None else [None] * len(listed)
@@ -120,7 +122,7 @@ def check(
             for _ in _records(part, renderer, wanted, checked):
                 told.advance()
             found.append(checked)
-    if tokenizer is None or any(checked.faulty for checked in found):
+    if tokenizer is None or asked(recipe) or any(checked.faulty for checked in found):
         return CheckReport(found)
     try:
         return CheckReport(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunewright import catalog
 from tunewright.data import hub
 from tunewright.data.parts import Part
 from tunewright.data.reading import function_file
@@ -24,8 +26,12 @@ class Files:
 
 
 def hashed(recipe: Recipe, parts: Iterable[Part]) -> Files:
-    """Hashes every file that the parts read, user functions included. Raises `BadInput` when one cannot be read."""
-    digests: dict[str, str] = {}
+    """Hashes every file that the parts read, user functions and formats included.
+
+    Raises `BadInput` when one cannot be read.
+    """
+    own = {Path(inspect.getfile(form)) for form in catalog.methods("format") if not _is_ours(form)}
+    digests: dict[str, str] = {str(path): _hash(path)[0] for path in sorted(own)}
     rows: int | None = 0
     for part in parts:
         if part.split:
@@ -42,6 +48,11 @@ def hashed(recipe: Recipe, parts: Iterable[Part]) -> Files:
             script, _ = function_file(part.source, part.origin, part.place)
             digests[str(script)] = _hash(script)[0]
     return Files(digests, rows)
+
+
+def _is_ours(form: type[catalog.Method]) -> bool:
+    """Whether a format belongs to the package, whose code is hashed as a whole."""
+    return form.__module__.startswith(catalog.ROOMS["format"])
 
 
 def _hash(path: Path) -> tuple[str, int]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
 from tunewright.data import lengths
+from tunewright.data.completing import completing
 from tunewright.data.counts import SourceReport, cells, plain_table
-from tunewright.data.parts import parts
+from tunewright.data.formats.base import Writer
+from tunewright.data.parts import Part, parts
 from tunewright.data.prepare import Prepared, prepare
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
@@ -67,13 +70,14 @@ def preview(
     cache_dir: Path | None = None,
     *,
     vocabulary: int | None = None,
+    writers: Mapping[str, Writer] = {},
 ) -> RenderableType:
     """The first `n` records of each training source, the table of counts, special tokens and warnings.
 
     A string when `plain`, else something rich prints in colour. Why a run would not start on this data is told at the
     end. Raises `BadInput` for rows that cannot be read.
     """
-    prepared = prepare(recipe, tokenizer, context, cache_dir, vocabulary=vocabulary, strict=False)
+    prepared = prepare(recipe, tokenizer, context, cache_dir, vocabulary=vocabulary, strict=False, writers=writers)
     shown = list(examples(recipe, prepared, n))
     notes = [*_formats(prepared), *_specials(prepared)]
     warned = [f"warning: {text}" for text in prepared.warnings]
@@ -97,10 +101,25 @@ def preview(
 def examples(recipe: Recipe, prepared: Prepared, n: int) -> Iterator[Example]:
     """The first `n` records of each training source as they are trained on."""
     for part in parts(recipe):
-        if part.role == "train":
+        if part.role == "train" and completing(part.source):
+            yield from _completed(part, prepared, n)
+        elif part.role == "train":
             renderer = prepared.renderers[part.number]
             for record in islice(Reader(part.source, part.origin, part.place, part.number).records(), n):
                 yield _example(record, renderer, prepared.limit)
+
+
+def _completed(part: Part, prepared: Prepared, n: int) -> Iterator[Example]:
+    """The first `n` sequences of a source whose records come from more than their own row: those that were kept."""
+    table = prepared.train
+    for index in np.flatnonzero(table.columns["source"] == part.number)[:n].tolist():
+        span = slice(int(table.starts[index]), int(table.starts[index + 1]))
+        shown = Rendered(table.ids[span].tolist(), table.weights[span].tolist())
+        yield _shortened(_title(table.where(index), shown), shown, prepared.renderers[part.number])
+
+
+def _title(where: str, shown: Rendered) -> str:
+    return f"{where}: {len(shown.ids):,} tokens, {shown.trained:,} with loss ({shown.trained / len(shown.ids):.0%})"
 
 
 def _example(record: Record, renderer: Renderer, limit: int | None) -> Example:
@@ -108,9 +127,7 @@ def _example(record: Record, renderer: Renderer, limit: int | None) -> Example:
     reading = renderer.reading
     kept = lengths.shortened(whole, limit, reading.truncation, renderer.encoder.prefix)
     shown = kept or whole
-    title = (
-        f"{record.where}: {len(shown.ids):,} tokens, {shown.trained:,} with loss ({shown.trained / len(shown.ids):.0%})"
-    )
+    title = _title(record.where, shown)
     if kept is None:
         title += f"; dropped, longer than {limit:,}"
     elif len(kept.ids) < len(whole.ids):

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from tunewright.data import duplicates
+from tunewright.data.completing import Completion
 from tunewright.data.parts import parts
 from tunewright.data.prepare import Prepared
 from tunewright.data.reading import Reader
@@ -28,7 +29,7 @@ def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, 
     shots = max((getattr(task, "shots", 0) for task in recipe.evaluate), default=0)
     given = {
         "stop": stops,
-        "read": OwnRows(tokenizer, recipe),
+        "read": OwnRows(tokenizer, recipe, prepared.completion),
         "examples": examples(recipe, prepared, shots) if shots else (),
         "embedded": recipe.model.path == EMBEDDED,
         "origin": recipe.origin,
@@ -38,12 +39,11 @@ def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, 
 
 def examples(recipe: Recipe, prepared: Prepared, count: int) -> list[Record]:
     """The first `count` training records, none of them held out."""
-    held = {duplicates.content(record) for record in prepared.eval_records}
     found: list[Record] = []
     for part in parts(recipe):
         if part.role == "train":
             records = Reader(part.source, part.origin, part.place, part.number).records()
-            usable = (one for one in records if one.label is not False and duplicates.content(one) not in held)
+            usable = (one for one in records if one.label is not False and duplicates.content(one) not in prepared.held)
             found += islice(usable, count - len(found))
     return found
 
@@ -51,8 +51,8 @@ def examples(recipe: Recipe, prepared: Prepared, count: int) -> list[Record]:
 class OwnRows:
     """Reads the rows that tasks name for themselves, each file once."""
 
-    def __init__(self, tokenizer: Any, recipe: Recipe) -> None:
-        self.tokenizer, self.recipe = tokenizer, recipe
+    def __init__(self, tokenizer: Any, recipe: Recipe, completion: Completion | None = None) -> None:
+        self.tokenizer, self.recipe, self.completion = tokenizer, recipe, completion or Completion()
         self._read: dict[str, Rows] = {}
 
     def __call__(self, options: Mapping[str, Any], follow: bool = True) -> Rows:
@@ -69,5 +69,6 @@ class OwnRows:
         first = self.recipe.data.sources[0]
         kept = SHARED if follow and len(options) == 1 else ("prompt", "template")
         source = SourceSpec(**{**{name: getattr(first, name) for name in kept}, **options})
-        records = list(Reader(source, self.recipe.origin, ("evaluate",)).records())
+        read = list(Reader(source, self.recipe.origin, ("evaluate",)).records())
+        records = [one for made in self.completion.of(source, None, read, "eval") for one in made]
         return Rows(records, (Renderer(self.tokenizer, source),), None, (source.path,))
