@@ -31,6 +31,7 @@ ROOMS: dict[str, str] = {
     "format": "tunewright.data.formats",
     "order": "tunewright.data.order",
     "quantizer": "tunewright.models.quantize",
+    "context": "tunewright.models.context",
     "task": "tunewright.evaluate.tasks",
     "claim": "tunewright.claims",
 }

@@ -51,12 +51,16 @@ def export(
                 "this adapter is not a set of low-rank pairs, so PEFT has no format for it", hint="Export it merged."
             )
         model = tuned.assembly.recipe.model
-        if (model.adapter is not None and model.adapter_as == "base") or model.add_tokens.tokens:
+        changed = {
+            "adapter": model.adapter is not None and model.adapter_as == "base",
+            "add_tokens": model.add_tokens.tokens,
+            "context": model.context,
+        }
+        for field in (field for field, there in changed.items() if there):
             raise BadInput(
                 "the adapter alone would be put on another base than it was trained on",
-                field="model.adapter" if model.adapter is not None else "model.add_tokens",
-                hint="Export it merged.",
-            )
+                field=f"model.{field}", hint="Export it merged.",
+            )  # fmt: skip
         ignored = shutil.ignore_patterns(output.OWN_WEIGHTS)
         shutil.copytree(tuned.folder / output.ADAPTER, folder, ignore=ignored, dirs_exist_ok=True)
         _companions(tuned, folder, None)
@@ -133,8 +137,9 @@ def _reload(tuned: Tuned, folder: Path) -> None:
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=next(merged.parameters()).dtype).eval()
     record = tuned.assembly.data.eval_records[0]
     ids = torch.tensor([tuned.assembly.data.renderers[record.source].render(record).ids])
-    merged.eval()
-    ours, theirs = merged(ids).logits.float(), again(ids).logits.float()
+    # Weights that trained are float32 beside shorter ones, as in the run.
+    with evaluating(tuned.assembly.policy):
+        ours, theirs = merged(ids).logits.float(), again(ids).logits.float()
     if (ours - theirs).norm() > 1e-2 * ours.norm():
         raise BadInput("the exported checkpoint computes other logits than the merged model", file=folder)
     text = "Round trip 12."

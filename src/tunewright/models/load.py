@@ -7,12 +7,13 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from tunewright.errors import BadInput
+from tunewright.models.context.base import Context
 from tunewright.models.policy import Policy
 from tunewright.network import hub
 from tunewright.recipe import EMBEDDED, AddedTokens, ModelSpec
@@ -108,6 +109,8 @@ def load(spec: ModelSpec, precision: Literal["bf16", "fp32"] = "fp32", device: t
     origin = locate(spec)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = _load_model(spec, origin, dtype).to(device)
+    if spec.context is not None:
+        cast(Context, spec.context).apply(model)
     rows = model.get_input_embeddings().weight.shape[0]
     plain = (
         load_tokenizer(spec.model_copy(update={"add_tokens": AddedTokens()})) if spec.add_tokens.tokens else tokenizer
@@ -191,7 +194,7 @@ def _probe(model: Any, rows: int, width: int) -> Tensor:
 
 
 def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -200,17 +203,20 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
     if spec.from_scratch:
         return _from_scratch(spec, origin)
     _refuse_pickles(origin)
+    trusted = {"trust_remote_code": spec.trust_remote_code}
     try:
         with warnings.catch_warnings(), hub(origin):
             warnings.simplefilter("ignore")
+            config = _configured(AutoConfig.from_pretrained(origin, revision=spec.revision, **trusted), spec)
             model, report = AutoModelForCausalLM.from_pretrained(
                 origin,
+                config=config,
                 revision=spec.revision,
                 dtype=dtype,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
-                trust_remote_code=spec.trust_remote_code,
                 output_loading_info=True,
+                **trusted,
             )
     except Exception as error:
         raise _not_loaded("model", error, origin) from None
@@ -231,9 +237,16 @@ def _from_scratch(spec: ModelSpec, origin: str) -> Any:
     try:
         with hub(origin):
             config = AutoConfig.from_pretrained(origin, revision=spec.revision, **trusted)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **trusted)
+            return AutoModelForCausalLM.from_config(_configured(config, spec), dtype=torch.float32, **trusted)
     except Exception as error:
         raise _not_loaded("model", error, origin) from None
+
+
+def _configured(config: Any, spec: ModelSpec) -> Any:
+    """The configuration as the recipe's context changes it."""
+    if spec.context is not None:
+        cast(Context, spec.context).configure(config.get_text_config())
+    return config
 
 
 def _refuse_pickles(origin: str) -> None:
@@ -279,6 +292,8 @@ def _pieces(plain: Any, token: str) -> list[int]:
 
 
 def _not_loaded(what: str, error: Exception, origin: str) -> BadInput:
+    if isinstance(error, BadInput):
+        return error
     hint = None
     if "trust_remote_code" in str(error):
         hint = "Once you have read that code and trust it: 'model: {trust_remote_code: true}'."
@@ -298,7 +313,8 @@ def describe(spec: ModelSpec) -> tuple[int | None, int]:
         with hub(origin):
             config = AutoConfig.from_pretrained(
                 origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            ).get_text_config()
+            )
     except Exception as error:
         raise _not_loaded("model", error, origin) from None
+    config = _configured(config, spec).get_text_config()
     return context_of(config), int(config.vocab_size) + len(spec.add_tokens.tokens)

@@ -44,6 +44,8 @@ class Policy(nn.Module):
         self.autocast = autocast
         self._reference: Callable[[], AbstractContextManager[None]] | None = None
         self._others: dict[str, Policy] = {}
+        self.listeners: list[Callable[[Batch], None]] = []
+        """Told of every batch before the body runs on it: what the model sees has no mark of padding."""
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +156,12 @@ class Policy(nn.Module):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast)
 
+    def _tell(self, batch: Batch) -> None:
+        for listener in self.listeners:
+            listener(batch)
+
     def _body(self, batch: Batch) -> Tensor:
+        self._tell(batch)
         body = self.model.base_model
         positions = {"position_ids": batch.positions} if "position_ids" in _arguments(type(body)) else {}
         # Padding stands on the right, so causal attention alone keeps it away from what is kept.
@@ -185,6 +192,7 @@ class Policy(nn.Module):
             return self._body(batch)[rows, cols], own
 
     def _own_logits(self, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+        self._tell(batch)
         taken = _arguments(type(self.model))
         positions = {"position_ids": batch.positions} if "position_ids" in taken else {}
         if "logits_to_keep" not in taken:

@@ -72,6 +72,9 @@ class ModelSpec(Section):
     quantize: SerializeAsAny[Method] | None = option(
         None, "How the frozen weights are stored in fewer bits: a quantizer.", changes="bytes", to=None
     )
+    context: SerializeAsAny[Method] | None = option(
+        None, "How the model is made to take longer sequences.", changes="loss", to=None
+    )
     adapter: str | None = option(
         None, "A trained adapter (PEFT folder, or that of a run) that this run goes on from.", changes="loss", to=None
     )
@@ -253,6 +256,7 @@ class TrainSpec(Section):
 
 NESTED = {
     ("model", "quantize"): "quantizer",
+    ("model", "context"): "context",
     ("data", "order"): "order",
 }
 """Keys inside a section that hold one method or none -> its kind."""

@@ -24,7 +24,9 @@ CONTRACTS = {
     "layers": "layers.LayersContract",
     "regularizer": "regularizers.RegularizerContract",
     "quantizer": "quantizers.QuantizerContract",
+    "context": "contexts.ContextContract",
     "order": "orders.OrderContract",
+    "format": "formats.FormatContract",
 }
 """Kind -> its contract; a task is held to its options alone."""
 

@@ -10,24 +10,25 @@ from typing import Any
 from tunewright import catalog
 from tunewright.catalog import Method
 from tunewright.recipe.composition import Clash, clashes
+from tunewright.testing.effects import fields_of, usual
 from tunewright.testing.runs import Steps, tiny_loop, usual_parts
 
 REQUIRED = ("adapter", "objective", "optimizer", "schedule")
-OPTIONAL = ("layers", "regularizer", "order", "quantizer")
+OPTIONAL = ("layers", "regularizer", "order", "quantizer", "context")
 """Kinds that a recipe may do without: left out in two of three drawn."""
 
 Combination = Mapping[str, Method]
 
 
 def candidates(kind: str) -> list[Method]:
-    """Every method of a kind at its defaults (those of the tiny runs where these have some); methods that cannot be
-    made without options are left out."""
-    usual = usual_parts()
+    """Every method of a kind at its defaults (those of the tiny runs where these have some), with the second values of
+    options that it requires; methods that require one without a second value are left out."""
+    known = usual_parts().get(kind)
     made = []
     for method in catalog.methods(kind):
-        if not any(field.is_required() for field in method.model_fields.values()):
-            given = usual.get(kind)
-            made.append(given if given is not None and given.name == method.name else _small(method))
+        needed = [field.to for field in fields_of(method) if field.info.is_required()]
+        if all(effect is not None and effect.second is not None for effect in needed):
+            made.append(known if known is not None and known.name == method.name else _small(method))
     return made
 
 
@@ -73,4 +74,4 @@ def trains(chosen: Combination, steps: int = 2) -> None:
 def _small(method: type[Method]) -> Method:
     """The method at its defaults, of a size that tiny layers can hold."""
     given = {name: value for name, value in (("rank", 4), ("blocks", 1)) if name in method.model_fields}
-    return method(**given)
+    return usual(method, given)

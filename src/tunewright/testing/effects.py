@@ -16,8 +16,10 @@ from pydantic.fields import FieldInfo
 
 from tunewright import catalog
 from tunewright.catalog import AnyMethod, Effect, Method
+from tunewright.data.formats.base import Format
 from tunewright.errors import Fault
 from tunewright.evaluate.base import Task
+from tunewright.testing.formats import observe_rows
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Parts, Steps, tiny_loop, usual_parts
 from tunewright.testing.tasks import observe_task
@@ -78,7 +80,9 @@ OBSERVERS: dict[str, Observe] = {
     "layers": observe_loop,
     "regularizer": observe_loop,
     "quantizer": observe_loop,
+    "context": observe_loop,
     "order": observe_loop,
+    "format": lambda parts: observe_rows(cast(Format, parts["format"])),
     "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }
 """Kind of method -> how a run with it is observed; a kind without a line here is observed by its own tests."""

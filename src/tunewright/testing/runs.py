@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from tunewright.data.answers import Answers
 from tunewright.data.batches import Batch, Plan, collate
 from tunewright.data.table import Table
 from tunewright.hooks import Hook
+from tunewright.models.context.base import Context
 from tunewright.models.load import head_is_plain
 from tunewright.models.policy import Policy
 from tunewright.objectives.base import Objective, surveyed
@@ -77,6 +79,8 @@ def tiny_loop(
     What the methods do in the loop (`hook`) comes before `hooks`.
     """
     chosen: dict[str, Any] = {**usual_parts(), **(parts or {})}
+    if "context" in chosen:
+        model = extended(cast(Context, chosen["context"]), tiny() if model is None else model)
     policy = tiny_policy(model)
     if "quantizer" in chosen:
         chosen["quantizer"].apply(policy.model)
@@ -106,6 +110,16 @@ def tiny_loop(
         world,
         [*weighing, *(hook for hook in acting if hook is not None), *hooks],
     )
+
+
+def extended(context: Context, model: Any) -> Any:
+    """A model of the same weights whose context is changed, as loading it with a recipe does."""
+    config = copy.deepcopy(model.config)
+    context.configure(config)
+    made = type(model)(config).to(next(model.parameters()).dtype)
+    made.load_state_dict(model.state_dict())
+    context.apply(made.train(model.training))
+    return made
 
 
 def attach(adapter: Adapter, policy: Policy, seed: int = 0) -> Attached:
