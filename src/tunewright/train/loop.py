@@ -86,6 +86,9 @@ class Loop:
         self.sources = int(table.columns["source"].max()) + 1
         self.state = State()
         self.total = plan.total
+        self.scale = torch.ones((), device=world.device)
+        """What a sum of gradients over the micro-batches of the present step is multiplied by: one over the step's
+        weight, and from `before_step` on the clipping's factor too."""
         self.stop_asked = False
         self.interrupted = False
         self.finished = False
@@ -260,6 +263,7 @@ class Loop:
 
     def _average(self, weight: Tensor) -> Tensor:
         gradients = [p.grad for p in self.trained if p.grad is not None]
+        self.scale = 1 / weight.clamp(min=1e-12)
         if gradients:
             torch._foreach_div_(gradients, weight.clamp(min=1e-12))
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -268,6 +272,7 @@ class Loop:
     def _clip(self, norm: Tensor) -> None:
         if self.settings.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.trained, self.settings.clip, norm)
+            self.scale = self.scale * (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
 
     def _set_rate(self, step: int) -> float:
         factor = self.factor(step, self.total)

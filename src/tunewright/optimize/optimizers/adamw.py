@@ -24,5 +24,9 @@ class AdamW(Optimizer):
     beta2: float = option(0.999, "Decay of the mean squared gradient.", changes="loss", to=0.5, ge=0, lt=1)
     eps: float = option(1e-8, "Added to the root of the mean square.", changes="loss", to=1e-2, gt=0)
 
+    @property
+    def traits(self) -> frozenset[str]:
+        return frozenset({"adam"})
+
     def over(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)

@@ -19,6 +19,12 @@ class Optimizer(Method):
 
     kind: ClassVar[str] = "optimizer"
 
+    @property
+    def traits(self) -> frozenset[str]:
+        """`adam` where the state holds Adam's moments of every number as torch keeps them, `sgd` where a step is the
+        gradient times the rate."""
+        return frozenset()
+
     lr: float = option(2e-4, "Learning rate at the schedule's height.", changes="loss", to=1e-2, gt=0)
     weight_decay: float = option(
         0.0, "Weight decay of matrices, decoupled where the method says so; norms and biases (one-dimensional) have none.", changes="loss", to=1.0, ge=0

@@ -24,5 +24,9 @@ class SGD(Optimizer):
         False, "Look ahead along the momentum.", changes="loss", to=True, given={"optimizer.momentum": 0.9}
     )
 
+    @property
+    def traits(self) -> frozenset[str]:
+        return frozenset() if self.momentum else frozenset({"sgd"})
+
     def over(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0)
