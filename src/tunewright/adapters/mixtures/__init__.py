@@ -1,0 +1,1 @@
+"""Mixtures: experts among which a router chooses, token by token."""
