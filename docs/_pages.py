@@ -21,7 +21,13 @@ from tunewright.catalog import Method
 from tunewright.cli import app
 from tunewright.report import evidence
 
-PLURALS = {"adapter": "Adapters", "objective": "Objectives", "optimizer": "Optimizers", "schedule": "Schedules"}
+PLURALS = {
+    "adapter": "Adapters",
+    "objective": "Objectives",
+    "optimizer": "Optimizers",
+    "schedule": "Schedules",
+    "vocabulary": "Vocabularies",
+}
 KEYS = {
     "task": "evaluate",
     **{kind: key for key, kind in recipe.LISTS.items()},

@@ -32,6 +32,7 @@ ROOMS: dict[str, str] = {
     "order": "tunewright.data.order",
     "quantizer": "tunewright.models.quantize",
     "context": "tunewright.models.context",
+    "vocabulary": "tunewright.models.vocabulary",
     "task": "tunewright.evaluate.tasks",
     "claim": "tunewright.claims",
 }
@@ -103,6 +104,8 @@ class Method(BaseModel):
     kind: ClassVar[str]
     name: ClassVar[str]
     papers: ClassVar[tuple[Paper, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
+    """Options that name files or folders, which a recipe may name relative to itself."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -123,6 +126,11 @@ class Method(BaseModel):
     def packs(self) -> bool:
         """Whether records packed into one row stay apart under this instance; without it rows are padded."""
         return True
+
+    @property
+    def positions(self) -> int:
+        """How many positions of the model's context this instance takes before every sequence."""
+        return 0
 
     @property
     def columns(self) -> frozenset[str]:

@@ -54,6 +54,7 @@ def export(
         changed = {
             "adapter": model.adapter is not None and model.adapter_as == "base",
             "add_tokens": model.add_tokens.tokens,
+            "vocabulary": model.vocabulary,
             "context": model.context,
         }
         for field in (field for field, there in changed.items() if there):

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from tunewright.errors import BadInput
 from tunewright.models.context.base import Context
+from tunewright.models.growing import check_rows, grow
 from tunewright.models.policy import Policy
+from tunewright.models.vocabulary.base import Vocabulary
 from tunewright.network import hub
 from tunewright.recipe import EMBEDDED, AddedTokens, ModelSpec
 
@@ -38,7 +40,7 @@ def locate(spec: ModelSpec) -> str:
     Raises `BadInput` when it is neither an existing folder with a configuration nor of the form OWNER/NAME.
     """
     if spec.path == EMBEDDED:
-        return str(EMBEDDED_FOLDER)
+        return named(spec.path)
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -54,21 +56,31 @@ def locate(spec: ModelSpec) -> str:
     return spec.path
 
 
+def named(path: str) -> str:
+    """The folder of the embedded model for its name; any other path or hub id as it is."""
+    return str(EMBEDDED_FOLDER) if path == EMBEDDED else path
+
+
+def tokenizer_at(origin: str, field: str, **options: Any) -> Any:
+    """The tokenizer of a folder or hub id; `options` go to transformers, `field` is the one at fault if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        with hub(origin):
+            return AutoTokenizer.from_pretrained(origin, **options)
+    except Exception as error:
+        raise _not_loaded("tokenizer", error, origin, field) from None
+
+
 def load_tokenizer(spec: ModelSpec) -> Any:
-    """The model's tokenizer, with the recipe's added tokens and chat template.
+    """The model's tokenizer, or that of the recipe's vocabulary, with the recipe's added tokens and chat template.
 
     Raises `BadInput` when there is none, or it has no end-of-sequence token.
     """
-    from transformers import AutoTokenizer
-
     origin = locate(spec)
-    try:
-        with hub(origin):
-            tokenizer = AutoTokenizer.from_pretrained(
-                origin, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
-    except Exception as error:
-        raise _not_loaded("tokenizer", error, origin) from None
+    tokenizer = tokenizer_at(origin, "model.path", revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+    if spec.vocabulary is not None:
+        tokenizer = cast(Vocabulary, spec.vocabulary).tokenizer(tokenizer)
     if tokenizer.eos_token_id is None:
         raise BadInput(
             "the tokenizer names no end-of-sequence token, so the model could never learn to stop",
@@ -111,19 +123,14 @@ def load(spec: ModelSpec, precision: Literal["bf16", "fp32"] = "fp32", device: t
     model = _load_model(spec, origin, dtype).to(device)
     if spec.context is not None:
         cast(Context, spec.context).apply(model)
-    rows = model.get_input_embeddings().weight.shape[0]
-    plain = (
-        load_tokenizer(spec.model_copy(update={"add_tokens": AddedTokens()})) if spec.add_tokens.tokens else tokenizer
-    )
-    if max(plain.get_vocab().values()) >= rows:
-        raise BadInput(
-            "the tokenizer's vocabulary is larger than the model's embedding",
-            file=origin,
-            field="model.path",
-            found=f"a vocabulary of {len(plain)} and {rows} embedding rows",
-            expected="at most as many tokens as rows",
-        )
-    _grow(model, tokenizer, plain, spec)
+    bare = spec.model_copy(update={"add_tokens": AddedTokens()})
+    plain = load_tokenizer(bare) if spec.add_tokens.tokens else tokenizer
+    if spec.vocabulary is not None:
+        own = load_tokenizer(bare.model_copy(update={"vocabulary": None}))
+        check_rows(model, own, origin)
+        cast(Vocabulary, spec.vocabulary).apply(model, own, plain)
+    check_rows(model, plain, origin)
+    grow(model, tokenizer, plain, spec.add_tokens)
     model.eval()
     policy = Policy(model, plain_head=head_is_plain(model))
     return Loaded(policy, tokenizer, context_of(model.config), origin)
@@ -269,35 +276,13 @@ def _refuse_pickles(origin: str) -> None:
         )
 
 
-@torch.no_grad()
-def _grow(model: Any, tokenizer: Any, plain: Any, spec: ModelSpec) -> None:
-    before, known = model.get_input_embeddings().weight.shape[0], plain.get_vocab()
-    new = {token: tokenizer.convert_tokens_to_ids(token) for token in spec.add_tokens.tokens if token not in known}
-    if not new:
-        return
-    pieces = {token: _pieces(plain, token) for token in new}
-    model.resize_token_embeddings(max(before, len(tokenizer)), mean_resizing=False)
-    head = model.get_output_embeddings()
-    tables = {id(m.weight): m.weight for m in (model.get_input_embeddings(), head) if m is not None}
-    for table in tables.values():
-        mean = table[: max(known.values()) + 1].float().mean(0)
-        for token, row in new.items():
-            starts = {"zero": torch.zeros_like(mean), "mean": mean, "subwords": table[pieces[token]].float().mean(0)}
-            table[row] = starts[spec.add_tokens.init].to(table.dtype)
-
-
-def _pieces(plain: Any, token: str) -> list[int]:
-    ids: list[int] = plain(token, add_special_tokens=False)["input_ids"]
-    return ids or [plain.eos_token_id]
-
-
-def _not_loaded(what: str, error: Exception, origin: str) -> BadInput:
+def _not_loaded(what: str, error: Exception, origin: str, field: str = "model.path") -> BadInput:
     if isinstance(error, BadInput):
         return error
     hint = None
     if "trust_remote_code" in str(error):
         hint = "Once you have read that code and trust it: 'model: {trust_remote_code: true}'."
-    return BadInput(f"the {what} cannot be loaded: {_first_line(error)}", file=origin, field="model.path", hint=hint)
+    return BadInput(f"the {what} cannot be loaded: {_first_line(error)}", file=origin, field=field, hint=hint)
 
 
 def _first_line(error: Exception) -> str:
@@ -317,4 +302,6 @@ def describe(spec: ModelSpec) -> tuple[int | None, int]:
     except Exception as error:
         raise _not_loaded("model", error, origin) from None
     config = _configured(config, spec).get_text_config()
+    if spec.vocabulary is not None:
+        return context_of(config), len(load_tokenizer(spec))
     return context_of(config), int(config.vocab_size) + len(spec.add_tokens.tokens)

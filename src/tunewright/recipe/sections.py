@@ -72,6 +72,9 @@ class ModelSpec(Section):
     quantize: SerializeAsAny[Method] | None = option(
         None, "How the frozen weights are stored in fewer bits: a quantizer.", changes="bytes", to=None
     )
+    vocabulary: SerializeAsAny[Method] | None = option(
+        None, "Another tokenizer, and how rows for its tokens are made.", changes="tokens", to=None
+    )
     context: SerializeAsAny[Method] | None = option(
         None, "How the model is made to take longer sequences.", changes="loss", to=None
     )
@@ -256,6 +259,7 @@ class TrainSpec(Section):
 
 NESTED = {
     ("model", "quantize"): "quantizer",
+    ("model", "vocabulary"): "vocabulary",
     ("model", "context"): "context",
     ("data", "order"): "order",
 }

@@ -25,6 +25,7 @@ CONTRACTS = {
     "regularizer": "regularizers.RegularizerContract",
     "quantizer": "quantizers.QuantizerContract",
     "context": "contexts.ContextContract",
+    "vocabulary": "vocabularies.VocabularyContract",
     "order": "orders.OrderContract",
     "format": "formats.FormatContract",
 }

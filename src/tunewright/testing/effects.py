@@ -19,10 +19,12 @@ from tunewright.catalog import AnyMethod, Effect, Method
 from tunewright.data.formats.base import Format
 from tunewright.errors import Fault
 from tunewright.evaluate.base import Task
+from tunewright.models.vocabulary.base import Vocabulary
 from tunewright.testing.formats import observe_rows
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Parts, Steps, tiny_loop, usual_parts
 from tunewright.testing.tasks import observe_task
+from tunewright.testing.vocabularies import observe_vocabulary
 
 Observed = Mapping[str, Any]
 """Observable -> what a run showed of it; two values are the same when they are equal."""
@@ -81,6 +83,7 @@ OBSERVERS: dict[str, Observe] = {
     "regularizer": observe_loop,
     "quantizer": observe_loop,
     "context": observe_loop,
+    "vocabulary": lambda parts: observe_vocabulary(cast(Vocabulary, parts["vocabulary"])),
     "order": observe_loop,
     "format": lambda parts: observe_rows(cast(Format, parts["format"])),
     "task": lambda parts: observe_task(cast(Task, parts["task"])),

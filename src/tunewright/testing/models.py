@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,17 @@ def tiny(architecture: str = "llama", *, seed: int = 0, dtype: torch.dtype = tor
     return model.to(dtype).eval()
 
 
-def tiny_tokenizer() -> Any:
-    """A tokenizer of single characters with 97 entries; ids 0, 1, 2 are pad, begin and end."""
+def tiny_tokenizer(words: Sequence[str] = ()) -> Any:
+    """A tokenizer of single characters with 97 entries, and of whole `words` before them; ids 0, 1, 2 are pad, begin and
+    end."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     letters = ["\n", *(chr(code) for code in range(32, 127) if chr(code) not in "^`~")]
-    vocabulary = {piece: index for index, piece in enumerate([*special, *letters])}
+    vocabulary = {piece: index for index, piece in enumerate([*special, *words, *letters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*words, "."])), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
