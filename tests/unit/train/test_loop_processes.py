@@ -33,6 +33,15 @@ def test_two_processes_equal_one(pair, adapter, sharded, options):
         assert np.array_equal(first["state"][name], second["state"][name]), f"{name} drifted apart"
 
 
+@pytest.mark.parametrize("adapter", ["s2ft", "spiel", "qst"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_other_forms_of_adapters_are_the_same_in_two_processes(pair, adapter, sharded):
+    # Seven steps, so that spiel exchanges weights, after the fifth.
+    one = distributed.alone(adapter, steps=7)
+    for other in pair.call(distributed.trained, adapter, 32, "padded", sharded, 50, 7):
+        assert_same_run(one, other)
+
+
 @pytest.mark.parametrize("layout", ["padded", "packed"])
 @pytest.mark.parametrize("micro", [32, 10_000])
 def test_what_an_objective_asks_of_a_step_is_asked_of_all_processes(pair, micro, layout):
