@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,38 +19,41 @@ from tunewright.catalog import Paper
 from tunewright.claims._nano import recipe, written
 from tunewright.claims.base import Bench, Claim, Criterion, Findings, Trial
 from tunewright.data.records import Record, Turn
-from tunewright.evaluate.choices import Choices, choices_of
+from tunewright.evaluate.tasks.exact_match import ExactMatch
 
 SEEN = (
-    "Is this review positive, negative or mixed? {r}",
-    "What does this review feel: positive, negative or mixed? {r}",
-    "{r} Is that positive, negative or mixed?",
-    "Say whether this review is positive, negative or mixed: {r}",
+    "Translate to {to}: {t}",
+    "Say this in {to}: {t}",
+    "{t} is what in {to}?",
+    "I need the {to} words for this. {t}",
 )
 PARAPHRASES = (
-    "Read the review and name its mood, positive, negative or mixed. {r}",
-    "{r} Tell me the mood of this review: positive, negative or mixed.",
-    "How does the writer feel, positive, negative or mixed? {r}",
-    "Mood of the review (positive, negative, mixed): {r}",
+    "Give the {to} for: {t}",
+    "{t} Now the same in {to}.",
+    "Turn this into {to}, please. {t}",
+    "What would one say in {to}? {t}",
 )
 UNSEEN = (
-    "Would you call the following happy or unhappy, or both? Use positive, negative or mixed. {r}",
-    "A guest wrote: {r} Did the guest like it? Answer positive, negative or mixed.",
-    "Choose one word of positive, negative and mixed for this text. {r}",
-    "{r} Sort this under positive, negative or mixed.",
+    "Put these words into {to}. {t}",
+    "{t} Write that in {to}.",
+    "My friend speaks {to}. What do I tell her? {t}",
+    "{to} version of: {t}",
 )
 STEPS, MORE, ROWS, LAM = 16, 10, 16, 0.8
-ITEMS = 60
+ITEMS = 80
 
 
 class InstructionAlignment(Claim):
     """Wordings that tuning never saw score lower; aligning answers over paraphrases narrows them.
 
-    Sentiment of short reviews in twelve wordings: four for tuning, four paraphrases for the alignment, four never
-    trained on. LoRA on the embedded model, then 10 more steps of 16 rows with loss = CE(answer | paraphrase) + 0.8 KL(p(.
-    | reference wording, model before these steps) || p(. | paraphrase)) over the answer tokens, or with CE alone as the
-    control. The alignment trains the same LoRA instead of the paper's prefix. Accuracy of the likeliest of three
-    answers on 60 held-out rows per wording. Six seeds left it undecided; nothing else was changed since.
+    Translation to and from the world's second language in twelve wordings: four for tuning, four paraphrases for the
+    alignment, four never trained on. LoRA on the embedded model, then 10 more steps of 16 rows with loss = CE(answer |
+    paraphrase) + 0.8 KL(p(. | reference wording, model before these steps) || p(. | paraphrase)) over the answer tokens,
+    or with CE alone as the control. The alignment trains the same LoRA instead of the paper's prefix. Exact match of
+    greedy answers on 80 held-out rows per wording.
+
+    An earlier form on the sentiment of reviews, which the model hardly learns (41% of three answers), stayed undecided
+    after 14 seeds; the criteria are those of that form.
     """
 
     name: ClassVar[str] = "instruction_alignment"
@@ -70,7 +74,7 @@ class InstructionAlignment(Claim):
         Criterion("spread over never-trained wordings, aligned minus tuned", "below", 0.0, "points"),
         Criterion("mean over never-trained wordings, aligned minus tuned", "above", -1.0, "points"),
     )
-    seeds: ClassVar[int] = 14
+    seeds: ClassVar[int] = 10
     budget: ClassVar[str] = "16 steps of 1,024 tokens, then 10 steps of 16 rows per arm and seed"
 
     def findings(self, bench: Bench) -> Findings:
@@ -78,20 +82,18 @@ class InstructionAlignment(Claim):
         rows, told = [], []
         for seed in range(self.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                made = recipe("sentiment", steps=STEPS, tokens=1024, held=ITEMS, seed=seed)
+                made = recipe("translation", steps=STEPS, tokens=1024, held=ITEMS, seed=seed)
                 made["data"]["train"] = {"path": written(folder, "seen", _training(seed))}
                 trial = bench.trial("tuned", made)
             trial.advance()
-            found = choices_of(trial.rows, trial.rows)
-            assert found is not None
-            seen, tuned = _accuracies(trial, found, SEEN), _accuracies(trial, found, UNSEEN)
+            seen, tuned = _accuracies(trial, SEEN), _accuracies(trial, UNSEEN)
             kept = {name: value.clone() for name, value in trial.attached.state().items()}
             after = {}
             for arm, lam in (("aligned", LAM), ("control", 0.0)):
                 trial.attached.load_state(kept)
                 _align(trial, lam, seed)
                 bench.note(arm, MORE, MORE * ROWS)
-                after[arm] = _accuracies(trial, found, UNSEEN)
+                after[arm] = _accuracies(trial, UNSEEN)
             aligned = after["aligned"]
             rows.append((seen.mean() - tuned.mean(), aligned.std() - tuned.std(), aligned.mean() - tuned.mean()))
             told.append([each.mean() for each in (seen, tuned, aligned, after["control"])]
@@ -101,34 +103,31 @@ class InstructionAlignment(Claim):
         return Findings({c.quantity: [float(row[k]) for row in rows] for k, c in enumerate(self.criteria)}, shown)
 
 
-def _review(text: str) -> str:
-    """The review within a question of the sentiment skill."""
-    return text[text.index("About the ") :].split(" Is that positive")[0]
+def _parts(content: str) -> dict[str, str]:
+    """The language asked for and the text, of a question of the translation skill."""
+    before, text = re.split(r"[:?] ", content, maxsplit=1)
+    return {"to": "Velmic" if "Velmic" in before else "English", "t": text}
 
 
 def _reworded(record: Record, wording: str) -> Record:
     *before, asked, answer = record.turns
-    return replace(record, turns=(*before, replace(asked, content=wording.format(r=_review(asked.content))), answer))
+    return replace(record, turns=(*before, replace(asked, content=wording.format(**_parts(asked.content))), answer))
 
 
 def _training(seed: int) -> list[dict[str, Any]]:
     rng, made = random.Random(seed), []
-    for row in nanoworld.rows("sentiment", "train", 600):
+    for row in nanoworld.rows("translation", "train", 800):
         asked, answer = row["messages"]
-        content = rng.choice(SEEN).format(r=_review(asked["content"]))
-        made.append({"messages": [{**asked, "content": content}, answer]})
+        made.append({"messages": [{**asked, "content": rng.choice(SEEN).format(**_parts(asked["content"]))}, answer]})
     return made
 
 
-def _accuracies(trial: Trial, found: Choices, wordings: Sequence[str]) -> np.ndarray:
+def _accuracies(trial: Trial, wordings: Sequence[str]) -> np.ndarray:
     """Points per wording."""
-    made = []
-    for wording in wordings:
-        asked = [_reworded(record, wording) for record in trial.rows.records]
-        right = [p.argmax() == t for p, t in zip(found.probabilities(trial.subject(), trial.rows, asked), found.truths,
-                                                 strict=True)]  # fmt: skip
-        made.append(100 * float(np.mean(right)))
-    return np.array(made)
+    subject = trial.subject()
+    asked = ([_reworded(record, wording) for record in trial.rows.records] for wording in wordings)
+    tested = (replace(subject, rows=replace(trial.rows, records=records, table=None)) for records in asked)
+    return np.array([100 * ExactMatch(max_new_tokens=24).score(each).score for each in tested])
 
 
 def _align(trial: Trial, lam: float, seed: int) -> None:
@@ -138,7 +137,7 @@ def _align(trial: Trial, lam: float, seed: int) -> None:
     """
     rng = random.Random(1000 + seed)
     rows = [
-        Record(tuple(_turns(row)), "chat") for row in nanoworld.rows("sentiment", "train", MORE * ROWS, seed=1 + seed)
+        Record(tuple(_turns(row)), "chat") for row in nanoworld.rows("translation", "train", MORE * ROWS, seed=1 + seed)
     ]
     batches = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
     model = trial.policy.model.eval()

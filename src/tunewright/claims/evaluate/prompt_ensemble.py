@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import numpy as np
 
+from tunewright import nanoworld
 from tunewright.catalog import Paper
 from tunewright.claims._nano import recipe
 from tunewright.claims.base import Bench, Claim, Criterion, Findings
@@ -13,17 +19,20 @@ from tunewright.evaluate.choices import choices_of
 from tunewright.evaluate.metrics.calibration import expected_calibration_error
 from tunewright.evaluate.prompts import formats
 
-MEMBERS, BINS = 6, 10
+MEMBERS, BINS, HELD = 6, 10, 800
 
 
 class PromptEnsemble(Claim):
     """The mean of a tuned model's probabilities over prompt formats is better calibrated than a single one.
 
-    Sentiment of short reviews: LoRA on the embedded model, 150 rows read until it is over-confident, measured on 800
-    held-out rows in six prompt formats. Each member is the model under one format; the ensemble averages the
-    probabilities of the three answers. Calibration error with ten bins of equal width. Shown beside: the element-wise
-    maximum, renormalised, and confidence minus accuracy. Undecided
-    with 6 seeds (17% [-1, 35]) and 14 (17% [9, 25]) on 250 rows each; only seeds and rows were changed since.
+    Translation as a choice among four: LoRA on the embedded model in bfloat16, 150 rows read until it is over-confident,
+    measured on 800 held-out rows in six prompt formats. Each member is the model under one format; the ensemble averages
+    the probabilities of the four answers, three of which belong to other rows. Calibration error with ten bins of equal
+    width. Shown beside: the element-wise maximum, renormalised, and confidence minus accuracy. The paper's
+    demonstrations in training prompts are not tested here.
+
+    An earlier form on the sentiment of reviews, which the model hardly learns, stayed undecided with 6, 14 and 16 seeds
+    (19.9% [16.1, 23.6] with the last); the criteria are those of that form.
     """
 
     name: ClassVar[str] = "prompt_ensemble"
@@ -43,15 +52,22 @@ class PromptEnsemble(Claim):
         Criterion("relative reduction of the calibration error", "above", 0.2, "share"),
         Criterion("accuracy of the ensemble minus that of single formats", "above", -1.0, "points"),
     )
-    seeds: ClassVar[int] = 16
-    budget: ClassVar[str] = "20 steps of 2,048 tokens per seed"
+    seeds: ClassVar[int] = 12
+    budget: ClassVar[str] = "20 steps of 1,024 tokens per seed"
 
     def findings(self, bench: Bench) -> Findings:
         """Both quantities for every seed."""
         rows, told = [], []
         for seed in range(self.seeds):
-            trial = bench.trial("ensemble", recipe("sentiment", steps=20, train=150, held=800, seed=seed))
+            with TemporaryDirectory() as folder:
+                made = recipe("translation", steps=20, tokens=1024, train=150, seed=seed)
+                held = Path(folder) / "held.jsonl"
+                held.write_text("".join(json.dumps(row) + "\n" for row in _questions(seed)), encoding="utf-8")
+                made["data"]["eval"] = {"path": str(held)}
+                made["train"]["precision"] = "bf16"
+                trial = bench.trial("ensemble", made)
             trial.advance()
+            trial.attached.merge()
             found = choices_of(trial.rows, trial.rows)
             assert found is not None
             subject, truths = trial.subject(), np.asarray(found.truths)
@@ -73,3 +89,16 @@ def _measured(probabilities: np.ndarray, truths: np.ndarray) -> tuple[float, flo
     """Calibration error and accuracy."""
     right = probabilities.argmax(-1) == truths
     return expected_calibration_error(probabilities.max(-1), right, BINS), float(right.mean())
+
+
+def _questions(seed: int) -> Iterator[dict[str, Any]]:
+    """Held-out rows with four answers to choose from, the wrong ones of other rows into the same language."""
+    rng = random.Random(seed)
+    rows = list(nanoworld.rows("translation", "test", HELD))
+    into = ["Velmic" in row["messages"][0]["content"] for row in rows]
+    for row, velmic in zip(rows, into, strict=True):
+        right = row["messages"][-1]["content"]
+        others = sorted(
+            {r["messages"][-1]["content"] for r, v in zip(rows, into, strict=True) if v == velmic} - {right}
+        )
+        yield {"messages": row["messages"], "choices": rng.sample([right, *rng.sample(others, 3)], 4)}
