@@ -115,6 +115,8 @@ def prepare(
 
 def _limit(recipe: Recipe, context: int | None) -> int | None:
     wanted = recipe.data.max_length
+    if context is not None:
+        context -= sum(method.positions for method in recipe.methods.values())
     if wanted is not None and context is not None and wanted > context:
         place = ("data", "max_length")
         raise BadInput(

@@ -122,11 +122,14 @@ def evaluating(policy: Policy) -> Iterator[None]:
 
 
 def context_length(model: Any) -> int | None:
-    """The longest sequence the model's positions allow, or None where its configuration names none."""
+    """The longest sequence the model's positions allow, or None where its configuration names none.
+
+    A model whose attribute `positions_before` is set has that many positions taken before every sequence.
+    """
     config = model.config.get_text_config()
-    return next(
-        (int(getattr(config, n)) for n in ("max_position_embeddings", "n_positions") if getattr(config, n, None)), None
-    )
+    taken = getattr(model, "positions_before", 0)
+    names = ("max_position_embeddings", "n_positions")
+    return next((int(getattr(config, name)) - taken for name in names if getattr(config, name, None)), None)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -199,7 +199,8 @@ class AdapterContract:
         attached = attach(_roomy(method), policy)
         disturb(attached)
         objective: Any = usual_parts()["objective"]
-        found = {name: gradient(policy, attached, objective, way)[0] for name, way in layouts(TABLE).items()}
+        ways = {n: way for n, way in layouts(TABLE).items() if method.packs or not any(b.packed for b in way)}
+        found = {name: gradient(policy, attached, objective, way)[0] for name, way in ways.items()}
         apart = {name: differs(found["1 x all"], vector) for name, vector in found.items()}
         assert max(apart.values()) <= 1e-5, apart
 

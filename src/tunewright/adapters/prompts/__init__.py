@@ -1,0 +1,1 @@
+"""Trained vectors that the model reads beside the tokens."""
