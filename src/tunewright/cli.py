@@ -216,11 +216,13 @@ def preview(
 
     from tunewright.data.preview import preview as shown
     from tunewright.models.load import describe, load_tokenizer
+    from tunewright.models.writing import writers
     from tunewright.recipe import Recipe
 
     loaded = Recipe.read(recipe, set_ or ())
     context, vocabulary = describe(loaded.model)
-    found = shown(loaded, load_tokenizer(loaded.model), n, plain, context, vocabulary=vocabulary)
+    asked = writers(loaded)
+    found = shown(loaded, load_tokenizer(loaded.model), n, plain, context, vocabulary=vocabulary, writers=asked)
     if plain:
         typer.echo(found)
     else:

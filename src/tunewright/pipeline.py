@@ -36,6 +36,7 @@ from tunewright.models.load import Loaded, describe, load, load_tokenizer, packs
 from tunewright.models.policy import Policy
 from tunewright.models.quantize.base import Quantizer
 from tunewright.models.shards import shard
+from tunewright.models.writing import writers
 from tunewright.objectives.base import Objective
 from tunewright.optimize.layers.base import Layers
 from tunewright.optimize.optimizers.base import Optimizer
@@ -187,7 +188,10 @@ def assemble(
 def read(recipe: Recipe) -> Prepared:
     """The recipe's data, prepared for its model."""
     context, vocabulary = describe(recipe.model)
-    data = prepare(recipe, load_tokenizer(recipe.model), context, vocabulary=vocabulary)
+    asked = writers(recipe, World.join().device)
+    data = prepare(recipe, load_tokenizer(recipe.model), context, vocabulary=vocabulary, writers=asked)
+    for writer in asked.values():
+        writer.unload()
     return replace(data, train=cast(Objective, recipe.objective).arrange(data.train, recipe.train.seed))
 
 
@@ -200,8 +204,10 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
         load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
     if recipe.model.quantize is not None:
         cast(Quantizer, recipe.model.quantize).apply(loaded.policy.model)
+    # What writes rows alone is not needed beside the model.
+    needs = {need for method in recipe.methods.values() if method.kind != "format" for need in method.needs}
     for name in ("reference", "teacher"):
-        if name in recipe.supplies:
+        if name in recipe.supplies and name in needs:
             loaded.policy.supply(name, _beside(recipe, name, loaded, world))
     return loaded
 

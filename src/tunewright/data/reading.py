@@ -111,7 +111,7 @@ class Reader:
         if present not in self._kinds:
             self._kinds[present] = recognition.recognised(present)
         seen = self._kinds[present]
-        if seen is not None and generated.is_generated(self.source):
+        if seen is not None and self.source.format == "auto" and generated.is_generated(self.source):
             # The world's stream holds plain texts beside conversations, on purpose.
             self.format = seen
         if self.format is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,14 @@ class Subject:
     origin: Keys = field(default_factory=lambda: Keys(None, {}))
 
 
+class Further(NamedTuple):
+    """Another quantity of the same examples: its values [n], and how they are read."""
+
+    values: Floats
+    unit: Unit
+    higher_is_better: bool
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a task found, one value per example, so that two models can be compared pair by pair.
@@ -115,7 +123,7 @@ class Scores:
     `values` [n] and `weights` [n]: the score is Sum(w x) / Sum(w). `ids` name the examples. Where answers were
     generated: `prompts`, `answers`, `references` [n], `stopped` [n] (ended by itself) and `lengths` [n] in tokens.
     Where answers have probabilities: `confidences` [n] of the chosen one and `correct` [n]. `groups` [n] is the source
-    of each example. `details` are further numbers, `notes` what a reader must know.
+    of each example. `further` are other quantities by name, `details` numbers, `notes` what a reader must know.
     """
 
     name: str
@@ -134,6 +142,7 @@ class Scores:
     confidences: Floats | None = None
     correct: NDArray[np.bool_] | None = None
     groups: list[str] = field(default_factory=list)
+    further: Mapping[str, Further] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -117,12 +117,13 @@ def names(tasks: Sequence[Task]) -> list[str]:
 def compare(before: Sequence[Scores], after: Sequence[Scores], few_shot: Sequence[Scores] = ()) -> list[Measure]:
     """Every quantity before and after, paired by example.
 
-    Besides each task's own: each source where there are several, the calibration error where answers have
+    Besides each task's own: its further quantities, each source where there are several, the calibration error where answers have
     probabilities, the stop rate and the answer length where answers were generated, and against the base model with
     few-shot prompts where `few_shot` holds its scores. Raises `ValueError` when the examples are not the same.
     """
     pairs = [(b, a) for b in before for a in after if b.name == a.name]
     found = [m for b, a in pairs if b.metric != "stop_rate" for m in _of_task(b, a)]
+    found += [one for b, a in pairs for one in _further(b, a)]
     found += [_calibration(b, a) for b, a in pairs if b.confidences is not None]
     shots = [(f, a) for f in few_shot for a in after if f.name == a.name]
     for base, tuned in shots:
@@ -156,6 +157,16 @@ def _difference(before: Scores, after: Scores) -> Measure:
         raise ValueError(f"'{before.name}' was measured on different examples before and after")
     found = statistics.paired_difference(before.values, after.values, before.weights)
     return _measure(before, before.score, after.score, found)
+
+
+def _further(before: Scores, after: Scores) -> Iterator[Measure]:
+    for name, (values, unit, higher) in before.further.items():
+        named = replace(
+            before, name=f"{before.name}: {name}", metric=name, role="other", unit=unit, higher_is_better=higher
+        )
+        other = after.further[name].values
+        found = statistics.paired_difference(values, other)
+        yield _measure(named, float(values.mean()), float(other.mean()), found)
 
 
 def _calibration(before: Scores, after: Scores) -> Measure:

@@ -5,6 +5,7 @@ The files stand in one folder, beside the recipe that is pretended, so that an o
 - `pairs.jsonl`: prompts whose references are the model's own greedy answers of `ANSWER` tokens, as they are, in other
   case, with further punctuation, behind another line, and with other numbers;
 - `classes.jsonl`: classification rows with a column `choices`;
+- `edits.jsonl`, `spans.jsonl`: rows of the formats of that kind, those of the formats' examples;
 - `both.jsonl`: rows with a text and with a prompt and completion;
 - `judge.py`: scoring functions `length` and `vowels`.
 """
@@ -19,6 +20,9 @@ from typing import Any
 
 import torch
 
+from tunewright import catalog
+from tunewright.data.completing import Completion
+from tunewright.data.formats.base import Format
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
 from tunewright.data.templates import Renderer
@@ -35,7 +39,13 @@ from tunewright.testing.runs import tiny_policy
 ANSWER = 6
 """Tokens of the model's answers that the references are made from."""
 
-FILES = ("pairs.jsonl", "classes.jsonl")
+OWN: dict[str, Format] = {
+    "edits.jsonl": catalog.find("format", "edit_span_targets")(),  # type: ignore[dict-item]
+    "spans.jsonl": catalog.find("format", "sift_sequence_labeling")(k=0),  # type: ignore[call-arg, dict-item]
+}
+"""Files with the examples of a format -> the format."""
+
+FILES = ("pairs.jsonl", "classes.jsonl", *OWN)
 """Rows that stand for the held-out ones: the first file whose rows a task takes."""
 
 _JUDGE = """
@@ -83,7 +93,8 @@ def _folder() -> Path:
     held = tempfile.TemporaryDirectory(prefix="tunewright-tasks-")
     _kept.append(held)
     folder = Path(held.name)
-    for name, rows in {"pairs": _pairs(), "classes": _classes(), "both": _both()}.items():
+    own = {name.removesuffix(".jsonl"): form.examples for name, form in OWN.items()}
+    for name, rows in {"pairs": _pairs(), "classes": _classes(), "both": _both(), **own}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "judge.py").write_text(_JUDGE)
     return folder
@@ -98,11 +109,12 @@ def _subjects() -> dict[str, Subject]:
     recipe = Recipe.of(model="unused", data=str(folder / "pairs.jsonl"))
     origin = Keys(folder / "recipe.yaml", {})
     recipe = recipe.model_copy(update={"origin": origin})
-    policy, read = tiny_policy(tiny("llama")), OwnRows(tokenizer, recipe)
+    policy, read = tiny_policy(tiny("llama", max_position_embeddings=512)), OwnRows(tokenizer, recipe)
 
     def subject(name: str) -> Subject:
-        source = SourceSpec(path=str(folder / name))
-        records = list(Reader(source, origin).records())
+        source = SourceSpec(path=str(folder / name), format=OWN.get(name, "auto"))
+        found = list(Reader(source, origin).records())
+        records = [one for made in Completion([source], {}, {0: found}).of(source, 0, found, "eval") for one in made]
         rows = Rows(records, (Renderer(tokenizer, source),), None, (name,))
         examples: list[Record] = records[:4]
         return Subject(policy, tokenizer, rows, frozenset({2}), read, examples, embedded=True, origin=origin)

@@ -12,9 +12,10 @@ import numpy as np
 from tunewright.catalog import option
 from tunewright.data.records import Record
 from tunewright.errors import BadInput
-from tunewright.evaluate.base import Rows, Scores, Subject, Task, Unit, prompt_text
+from tunewright.evaluate.base import Floats, Further, Rows, Scores, Subject, Task, Unit, prompt_text
 from tunewright.evaluate.metrics.lengths import length_summary
-from tunewright.models.generate import Answer, Decoding, context_length, generate
+from tunewright.evaluate.metrics.weighted_mean import evened
+from tunewright.models.generate import Answer, Decoding, LogitsProcessor, context_length, generate
 
 Judge = Callable[[Answer, Record], float]
 """(answer, record) -> value."""
@@ -47,6 +48,24 @@ class Generated(Task):
     def judge(self, subject: Subject) -> Judge:
         """The function that gives an answer its value."""
 
+    def weight(self, answer: Answer, record: Record) -> float:
+        """What the value of an answer counts in the mean; the same for all unless a task says otherwise."""
+        return 1.0
+
+    def processors(
+        self, subject: Subject, records: Sequence[Record], prompts: Sequence[Sequence[int]]
+    ) -> tuple[LogitsProcessor, ...]:
+        """What changes the logits before a token is chosen."""
+        return ()
+
+    def further(self, subject: Subject, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Further]:
+        """Other quantities of the answers, by name."""
+        return {}
+
+    def about(self, records: Sequence[Record], answers: Sequence[Answer]) -> dict[str, Any]:
+        """Numbers about all answers together."""
+        return {}
+
     def score(self, subject: Subject) -> Scores:
         """One value per row, from its greedy answer."""
         return self._scored(subject, ())
@@ -70,25 +89,30 @@ class Generated(Task):
                 expected=f"prompts of at most {room} tokens",
             )  # fmt: skip
         new = self.max_new_tokens or longest_answer(rows)
+        prompts, records = [prompts[n] for n in fits], [rows.records[n] for n in fits]
+        processors = self.processors(subject, records, prompts)
         answers = generate(
             subject.policy,
             subject.tokenizer,
-            [prompts[n] for n in fits],
-            Decoding(max_new_tokens=new, stop=subject.stop),
+            prompts,
+            Decoding(max_new_tokens=new, stop=subject.stop, processors=processors),
             8 * subject.batch_tokens,
         )
-        judge, records = self.judge(subject), [rows.records[n] for n in fits]
+        judge = self.judge(subject)
         values = [judge(answer, record) for answer, record in zip(answers, records, strict=True)]
-        left_out = len(prompts) - len(fits)
+        weights = [self.weight(answer, record) for answer, record in zip(answers, records, strict=True)]
+        left_out = len(rows) - len(fits)
         notes = (f"{left_out} rows whose prompt fills the model's context were left out",) if left_out else ()
-        return self._as_scores(rows, records, answers, values, {"max_new_tokens": new}, notes)
+        details = {"max_new_tokens": new, **self.about(records, answers)}
+        scores = self._as_scores(rows, records, answers, evened(values, weights), details, notes)
+        return replace(scores, further=self.further(subject, records, answers))
 
     def _as_scores(
         self,
         rows: Rows,
         records: list[Record],
         answers: list[Answer],
-        values: list[float],
+        values: Floats,
         details: dict[str, Any],
         notes: tuple[str, ...],
     ) -> Scores:
@@ -99,7 +123,7 @@ class Generated(Task):
             role=self.role,
             unit=self.unit,
             higher_is_better=True,
-            values=np.array(values, dtype=np.float64),
+            values=values,
             weights=np.ones(len(records)),
             ids=[record.where for record in records],
             prompts=[prompt_text(record) for record in records],
