@@ -5,6 +5,7 @@ import torch
 from projected_runs import NAME, gradients, stepped
 from torch import nn
 
+from tunewright.models.quantize._blockwise import dynamic_map
 from tunewright.optimize.optimizers import GaLore, QGaLore
 from tunewright.optimize.optimizers.q_galore import quantized, restored
 
@@ -70,3 +71,50 @@ def test_going_back_keeps_the_codes_as_bytes():
     optimizer.load_state_dict(optimizer.state_dict())
     after = optimizer.state[matrix]["codes"]
     assert after.dtype == torch.uint8 and torch.equal(before, after)
+
+
+def test_moments_take_a_byte_and_a_scale_each():
+    _, state = stepped(QGaLore(rank=32), gradients((512, 512), 2))
+    held = {name: value for name, value in state.items() if name.startswith(("mean", "square"))}
+    assert set(held) == {"mean_codes", "mean_scales", "square_codes", "square_scales"}
+    assert sum(value.nbytes for value in held.values()) == 2 * (32 * 512 + 4 * 32 * 512 / 256)
+    _, small = stepped(QGaLore(rank=4), gradients((64, 32), 2))
+    assert small["mean"].dtype == torch.float32 and "mean_codes" not in small
+
+
+@pytest.mark.parametrize("name", [NAME, "model.embed_tokens.weight"])
+def test_eight_bits_step_nearly_as_float32(name):
+    along = gradients((96, 64), 12)
+    # A rank of 64 takes no new basis here, so that only the moments differ.
+    short, plain = (stepped(QGaLore(lr=0.1, rank=64, eight_bit_from=n), along, name=name)[0][-1] for n in (1, 10**9))
+    assert 0 < (short - plain).norm() / plain.norm() < 0.05
+
+
+def test_a_mean_square_above_nothing_stays_above_nothing():
+    matrix = nn.Parameter(torch.zeros(16, 16))
+    optimizer = QGaLore(lr=0.1, eight_bit_from=1).build({"model.embed_tokens.weight": matrix})
+    gradient = torch.full((16, 16), 1e-3)
+    gradient[0, 0] = 1e3
+    for step in range(3):
+        matrix.grad = gradient if step == 0 else torch.zeros(16, 16)
+        optimizer.step()
+    # With a mean square of 0, what is left of the mean would be divided by eps alone: a step of about 30.
+    assert matrix.detach().abs().max() < 1.0
+
+
+def test_unsigned_dynamic_numbers():
+    values = dynamic_map(signed=False)
+    assert len(values.unique()) == 256 and values[0] == 0 and values[-1] == 1
+    assert values[1] == pytest.approx(1e-6 * 0.325) and values[-2] == pytest.approx(1 - 0.9 / 128 / 2)
+
+
+def test_going_back_keeps_moments_as_bytes():
+    matrix = nn.Parameter(torch.zeros(12, 8))
+    optimizer = QGaLore(rank=2, eight_bit_from=1).build({NAME: matrix})
+    for gradient in gradients((12, 8), 2):
+        matrix.grad = gradient
+        optimizer.step()
+    before = {name: value.clone() for name, value in optimizer.state[matrix].items() if isinstance(value, torch.Tensor)}
+    optimizer.load_state_dict(optimizer.state_dict())
+    after = optimizer.state[matrix]
+    assert all(after[name].dtype == value.dtype and torch.equal(after[name], value) for name, value in before.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,22 @@ def fp4() -> Tensor:
 def uniform4() -> Tensor:
     """The 15 evenly spaced values k / 7, k = -7 to 7, of symmetric 4-bit integers."""
     return torch.arange(-7, 8) / 7.0
+
+
+@cache
+def dynamic_map(signed: bool = True) -> Tensor:
+    """The 256 rising values of dynamic 8-bit numbers, float32 in (-1, 1] or, unsigned, in [0, 1].
+
+    For i = 0 .. 6 the midpoints of 2^i equal cells of [0.1, 1] (2^(i+1) without sign) times 10^(i - 6), with both signs
+    where there are signs, then 0 and 1.
+    """
+    parts = []
+    for i in range(7):
+        edges = torch.linspace(0.1, 1, 2 ** (i if signed else i + 1) + 1, dtype=torch.float64)
+        parts.append((edges[1:] + edges[:-1]) / 2 * 10.0 ** (i - 6))
+    positive = torch.cat([*parts, torch.ones(1, dtype=torch.float64)])
+    negative = -torch.cat(parts) if signed else positive[:0]
+    return torch.cat([negative, torch.zeros(1, dtype=torch.float64), positive]).sort().values.float()
 
 
 class Blocks(NamedTuple):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from tunewright.catalog import Paper, option
 from tunewright.models.quantize import _blockwise
-from tunewright.models.quantize._blockwise import Blocks
+from tunewright.models.quantize._blockwise import Blocks, dynamic_map
 from tunewright.models.quantize._layer import Stored
 from tunewright.models.quantize._packed import pack, unpack
 from tunewright.models.quantize.base import Quantizer
@@ -72,16 +71,3 @@ class StoredLevels(Stored):
         codes = self.get_buffer("scale_codes")
         inner = Blocks(codes, self.get_buffer("constants"), codes.shape, SCALE_BLOCK)
         return _blockwise.dequantize(inner, dynamic_map().to(codes.device)) + self.get_buffer("mean")
-
-
-def dynamic_map() -> Tensor:
-    """The 256 rising values of signed dynamic 8-bit numbers, float32 in (-1, 1].
-
-    For i = 0 .. 6 the midpoints of 2^i equal cells of [0.1, 1] times 10^(i - 6), with both signs, then 0 and 1.
-    """
-    parts = []
-    for i in range(7):
-        edges = torch.linspace(0.1, 1, 2**i + 1, dtype=torch.float64)
-        parts.append((edges[1:] + edges[:-1]) / 2 * 10.0 ** (i - 6))
-    positive = torch.cat(parts)
-    return torch.cat([-positive, positive, torch.tensor([0.0, 1.0], dtype=torch.float64)]).sort().values.float()

@@ -85,14 +85,24 @@ class ProjectedAdam(torch.optim.Optimizer):
         update = self._adam(self.direction(low, state), state)
         return self.method.scale * (update @ basis if tall else basis.T @ update)
 
-    def _adam(self, gradient: Tensor, state: State) -> Tensor:
+    def moments(self, gradient: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """The two moments as they were kept, float32 in the gradient's shape; zeros at first."""
         if "mean" not in state:
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        return state["mean"], state["square"]
+
+    def keep_moments(self, mean: Tensor, square: Tensor, state: State) -> None:
+        """Stores the moments of a step, which `moments` gave and the step changed in place."""
+
+    def _adam(self, gradient: Tensor, state: State) -> Tensor:
         method, steps = self.method, state["step"]
-        state["mean"].lerp_(gradient, 1 - method.beta1)
-        state["square"].mul_(method.beta2).addcmul_(gradient, gradient, value=1 - method.beta2)
-        root = (state["square"] / (1 - method.beta2**steps)).sqrt_().add_(method.eps)
-        return state["mean"] / (1 - method.beta1**steps) / root
+        mean, square = self.moments(gradient, state)
+        mean.lerp_(gradient, 1 - method.beta1)
+        square.mul_(method.beta2).addcmul_(gradient, gradient, value=1 - method.beta2)
+        root = (square / (1 - method.beta2**steps)).sqrt_().add_(method.eps)
+        update = mean / (1 - method.beta1**steps) / root
+        self.keep_moments(mean, square, state)
+        return update
 
 
 def leading(gradient: Tensor, rank: int) -> Tensor:

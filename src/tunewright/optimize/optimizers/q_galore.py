@@ -11,11 +11,18 @@ from torch.nn import functional as F
 from torch.optim.optimizer import StateDict
 
 from tunewright.catalog import Paper, option
+from tunewright.models.quantize._blockwise import Blocks, dequantize, dynamic_map, quantize
 from tunewright.models.quantize._packed import pack, unpack
 from tunewright.optimize.optimizers._projected import Projected, ProjectedAdam, State
 
 QUEUE = 5
 """Similarities whose mean decides."""
+
+MOMENTS = 256
+"""Numbers of a moment that share a scale."""
+
+SIGNED = {"mean": True, "square": False}
+"""Moment -> whether it has a sign."""
 
 
 class QGaLore(Projected):
@@ -23,11 +30,12 @@ class QGaLore(Projected):
 
     The basis is stored as 4-bit codes with a scale and a zero point per 256 numbers (the range widened to hold 0). At
     every new basis the absolute cosine between the old and new leading vector joins a queue of 5; where the queue is
-    full and its mean at least `similar`, the matrix's gap doubles. State of [m, n], m >= n: 2 r m numbers of moments
-    and r n / 2 bytes of basis.
+    full and its mean at least `similar`, the matrix's gap doubles. Moments of `eight_bit_from` numbers and more, projected
+    or not, are stored in 8 bits: the nearest of 256 values of a dynamic map (signed for the mean, unsigned for the mean
+    square) times the largest of 256 neighbours; no mean square that is above 0 becomes 0, which a mean would be divided
+    by. State of [m, n], m >= n: 2 r m bytes of moments (and 1/64 more for scales) and r n / 2 bytes of basis.
 
-    Not here: the paper's weights in 8 bits with stochastic rounding and moments in 8 bits; weights and moments are
-    float32.
+    Not here: the paper's weights in 8 bits with stochastic rounding; weights are float32.
 
     When to use: as `galore`, on large matrices, where singular value decompositions take long. When not: a short run,
     in which no queue fills.
@@ -46,6 +54,10 @@ class QGaLore(Projected):
     similar: float = option(
         0.4, "Mean cosine of successive leading vectors from which the gap doubles.", changes="loss", to=1.0,
         given={"optimizer.gap": 1, "optimizer.rank": 2}, ge=0, le=1,
+    )  # fmt: skip
+    eight_bit_from: int = option(
+        4096, "Fewest numbers of a tensor whose moments are stored in 8 bits instead of float32.", changes="bytes", to=1,
+        ge=1,
     )  # fmt: skip
     proj_bits: int = option(4, "Bits per number of the basis.", changes="loss", to=2, ge=2, le=8)
     proj_group: int = option(256, "Numbers of the basis that share a scale.", changes="loss", to=8, ge=2)
@@ -79,12 +91,26 @@ class _Quantized(ProjectedAdam):
         codes = unpack(state["codes"], self.method.proj_bits, rows * width)
         return restored(codes, state["steps"], state["zeros"], self.method.proj_group).view(rows, width)
 
+    def moments(self, gradient: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        if "mean_codes" not in state:
+            return super().moments(gradient, state)
+        stored = lambda name: Blocks(state[f"{name}_codes"], state[f"{name}_scales"], gradient.shape, MOMENTS)
+        return tuple(dequantize(stored(name), dynamic_map(signed)) for name, signed in SIGNED.items())  # type: ignore[return-value]
+
+    def keep_moments(self, mean: Tensor, square: Tensor, state: State) -> None:
+        if mean.numel() < self.method.eight_bit_from:
+            return
+        state.pop("mean", None), state.pop("square", None)
+        for (name, signed), values in zip(SIGNED.items(), (mean, square), strict=True):
+            blocks = quantize(values, dynamic_map(signed), MOMENTS)
+            codes = blocks.codes if signed else torch.maximum(blocks.codes, (values.flatten() > 0).to(torch.uint8))
+            state[f"{name}_codes"], state[f"{name}_scales"] = codes, blocks.scales
+
     def load_state_dict(self, state_dict: StateDict) -> None:
         super().load_state_dict(state_dict)
         # torch brings every tensor of the state into the dtype of its parameter.
         for state in self.state.values():
-            if "codes" in state:
-                state["codes"] = state["codes"].to(torch.uint8)
+            state |= {name: value.to(torch.uint8) for name, value in state.items() if name.endswith("codes")}
 
 
 def quantized(values: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor, Tensor]:
