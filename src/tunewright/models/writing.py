@@ -27,7 +27,7 @@ class ModelWriter:
     @property
     def digest(self) -> str:
         """What identifies the model: its keys, and each file of its folder by content, weights by size and time."""
-        told = [self.spec.model_dump_json(), self.precision]
+        told = [repr(self.spec), self.precision]
         folder = Path(locate(self.spec))
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.suffix in (".json", ".jinja"):

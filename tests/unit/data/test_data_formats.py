@@ -253,6 +253,13 @@ def test_reasoning(turn, read):
     assert record.turns[-1] == Turn("assistant", "a", reasoning="t")
 
 
+def test_a_named_format_holds_for_generated_rows_too():
+    source = SourceSpec(path="nano:retention", limit=3, format="half_text_distill")
+    reader = Reader(source, HERE)
+    assert [[turn.role for turn in record.turns] for record in reader.records()] == [["user", "assistant"]] * 3
+    assert reader.format.name == "half_text_distill"
+
+
 def test_null_columns_count_as_absent(read):
     name, records = read({"text": "t", "label": None, "messages": None}, {"text": "u", "label": None, "messages": None})
     assert (name, len(records)) == ("text", 2)
