@@ -123,12 +123,16 @@ def summary(names: Sequence[str], measures: Sequence[str], rows: Sequence[Sequen
 
 
 def _chained(recipes: Sequence[Recipe], places: Sequence[Path]) -> list[Recipe]:
-    """The recipes as they are run: each but the first on the exported model of the one before."""
-    model = lambda recipe, place: recipe.model.model_copy(
-        update={"path": str((place / MODEL).absolute()), "adapter": None}
-    )
-    following = zip(recipes[1:], places, strict=False)
-    return [recipes[0], *(r.model_copy(update={"model": model(r, place)}) for r, place in following)]
+    """The recipes as they are run: each but the first on the exported model of the one before, which has the vocabulary
+    that both name."""
+
+    def after(before: Recipe, recipe: Recipe, place: Path) -> Recipe:
+        changes = {"path": str((place / MODEL).absolute()), "adapter": None}
+        if recipe.model.vocabulary == before.model.vocabulary:
+            changes["vocabulary"] = None
+        return recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})
+
+    return [recipes[0], *(after(*three) for three in zip(recipes, recipes[1:], places, strict=False))]
 
 
 def _row(assembly: Assembly, recipes: Sequence[tuple[str, Recipe]], tasks: Sequence[Task]) -> list[Cell]:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tunewright
 from tunewright import pipeline
+from tunewright.chain import _chained
 from tunewright.errors import BadInput
 from tunewright.export import export
 from tunewright.models.load import EMBEDDED_FOLDER, load, load_tokenizer
@@ -235,3 +236,11 @@ def test_a_run_its_evaluation_and_its_export_use_the_new_tokens(tmp_path, base):
     assert differs(one, other) < 1e-5
     with pytest.raises(BadInput, match="another base than it was trained on"):
         export(tuned, folder / "adapter", "adapter")
+
+
+def test_a_chain_takes_a_vocabulary_up_once(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    methods = [LearnedEmbeddingPropagation(donor=name) for name in ("one", "one", "two")]
+    recipes = [Recipe.of(model={"vocabulary": one}, data=str(tmp_path / "rows.jsonl")) for one in methods]
+    found = _chained(recipes, [tmp_path / "0", tmp_path / "1"])
+    assert [stage.model.vocabulary for stage in found] == [methods[0], None, methods[2]]

@@ -131,8 +131,16 @@ def test_other_scalings_and_shorter_lengths_are_refused():
     scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     with pytest.raises(BadInput, match="scaled already"):
         extended(LongLoRA(length=256), tiny(rope_parameters=scaled))
-    with pytest.raises(BadInput, match="sequences of that length already"):
-        extended(LongLoRA(length=128), tiny())
+    with pytest.raises(BadInput, match="takes longer sequences already"):
+        extended(LongLoRA(length=100), tiny())
+
+
+def test_a_model_extended_before_keeps_its_positions():
+    once = extended(LongLoRA(length=256), tiny())
+    once.set_attn_implementation("sdpa")  # as it is when it is loaded again
+    again = extended(LongLoRA(length=256), once)
+    assert torch.equal(again.model.rotary_emb.inv_freq, once.model.rotary_emb.inv_freq)
+    assert extended(LongLoRA(length=512), once).config.rope_parameters["factor"] == 4.0
 
 
 def test_the_group_is_even():

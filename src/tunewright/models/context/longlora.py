@@ -18,7 +18,8 @@ from tunewright.models.context.base import Context
 class LongLoRA(Context):
     """Extends the context to `length` tokens, and trains with attention inside groups that half of the heads shift.
 
-    Positions: rotary frequencies are divided by ceil(length / own length), on top of a linear scaling that is there.
+    Positions: rotary frequencies are divided by ceil(length / own length), on top of a linear scaling that is there; a
+    model of that length already (one extended before) keeps them.
     Attention while training, with G = `group_ratio` x `length` rounded up to an even number: in the first half of the
     heads a position sees those before it in its group of G positions; in the second half groups begin at G/2, so that
     what is apart in one half is together in the other. Evaluation and generation use full attention. Rows of at most
@@ -68,10 +69,10 @@ class LongLoRA(Context):
             raise _refused("the positions of this model are not those of one rotary embedding", config.model_type)
         if kind not in ("default", "linear"):
             raise _refused("the positions of this model are scaled already, in another way than linear", kind)
-        if self.length <= own:
+        if self.length < own:
             raise BadInput(
-                "the model takes sequences of that length already", field="model.context.length", found=self.length,
-                expected=f"more than {own}", hint="Remove 'context'.",
+                "the model takes longer sequences already", field="model.context.length", found=self.length,
+                expected=f"at least {own}", hint="To train on shorter rows, set 'data.max_length'.",
             )  # fmt: skip
         factor = math.ceil(self.length / own)
         before = float(scaled.get("factor") or 1.0)
@@ -81,12 +82,12 @@ class LongLoRA(Context):
     def apply(self, model: Any) -> None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        group, taken = self.group, list[nn.Module]()
+        group, taken = self.group, list[bool]()
 
         def attend(
             module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any
         ) -> tuple[Tensor, None]:
-            taken[:] = [module]
+            taken[:] = [True]
             if any(options.get(name) is not None for name in ("softcap", "position_bias", "s_aux")):
                 raise _refused("the attention of this model is more than a softmax of products", type(module).__name__)
             short = query.shape[2] <= group // 2 or query.shape[2] != key.shape[2]
