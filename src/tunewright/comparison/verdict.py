@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect, Swept, Times
+from tunewright.comparison.reliability import reliability
 from tunewright.evaluate.base import Unit
 from tunewright.evaluate.measure import SHOWN
 from tunewright.evaluate.statistics import time_score
@@ -99,6 +100,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
         "target": comparison.target,
         "tuning": checklist(comparison),
         "warnings": list(comparison.warnings),
+        "reliability": reliability(comparison),
         "measures": measures,
     }
     made: dict[str, Any] = _finite(found)

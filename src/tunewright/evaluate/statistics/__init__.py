@@ -1,5 +1,7 @@
 """Statistics in one place: intervals by resampling, tests, power, seed noise, and times to a result."""
 
+from tunewright.evaluate.statistics.anchors import Anchors as Anchors
+from tunewright.evaluate.statistics.anchors import anchors as anchors
 from tunewright.evaluate.statistics.items import ItemResponse as ItemResponse
 from tunewright.evaluate.statistics.items import Trimmed as Trimmed
 from tunewright.evaluate.statistics.items import item_response as item_response
