@@ -171,6 +171,19 @@ def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
+_METHODS = ("quantize", "context", "vocabulary", "order", "format")
+"""Keys inside `model` and `data` that hold methods."""
+
+
+def _word(place: Place) -> str:
+    """The key that a bare word at `place` stands for."""
+    if place[-1] in _METHODS:
+        return "method"
+    if place[0] == "data":
+        return "train" if len(place) == 1 else "path"
+    return {"model": "path", "evaluate": "task"}.get(str(place[0]), "method")
+
+
 def _put(node: Any, place: Place, value: Any, done: Place) -> Any:
     if not place:
         return value
@@ -184,8 +197,7 @@ def _put(node: Any, place: Place, value: Any, done: Place) -> Any:
             )
         return [_put(item, rest, value, (*done, step)) if i == step else item for i, item in enumerate(node)]
     if isinstance(node, str):
-        word = {"model": "path", "data": "train"}.get(str(done[0]), "task" if done[0] == "evaluate" else "method")
-        node = {word: node}
+        node = {_word(done): node}
     if node is not None and not isinstance(node, Mapping):
         raise BadInput("cannot be set", field="--set " + ".".join(map(str, (*done, step))), found=node)
     mapping = dict(node or {})

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tunewright import adapters
+from tunewright.document import Document
 from tunewright.errors import BadInput
 from tunewright.optimize import optimizers
 from tunewright.output import as_yaml
@@ -98,6 +99,21 @@ def test_changes_reach_the_recipe(change, look, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("model: nano\ndata: a.jsonl\nadapter: lora\n")
     assert look(Recipe.read(path, [change]))
+
+
+@pytest.mark.parametrize(
+    ("change", "look"),
+    [
+        ("data.format.k=2", lambda r: r.data.sources[0].format.k == 2),
+        ("data.train.0.limit=3", lambda r: (r.data.sources[0].path, r.data.sources[0].limit) == ("a.jsonl", 3)),
+        ("data.order.share=0.5", lambda r: r.data.order.share == 0.5),
+        ("model.quantize.bits=3", lambda r: r.model.quantize.bits == 3),
+    ],
+)
+def test_options_of_what_a_bare_word_names(change, look):
+    data = {"train": ["a.jsonl"], "format": "sift_sequence_labeling", "order": "domain_upsampling"}
+    document = Document({"model": {"path": "m", "quantize": "lorc"}, "data": data})
+    assert look(Recipe._resolved(document.changed([change])))
 
 
 def _through_file(plain, folder):

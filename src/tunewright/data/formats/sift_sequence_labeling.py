@@ -20,7 +20,7 @@ class SiftSequenceLabeling(Format):
     """A text and its labelled spans, answered line by line after `k` solved examples from the training rows.
 
     Rows hold a `text` and `spans` (each with `start`, `end` in characters and `label`), or `tokens` and BIO `tags`. The
-    answer is one line "words | LABEL" per span in order of appearance, " | k" behind it where the span is the k-th of
+    answer is one line "words | LABEL" per span in order of appearance, " | n" behind it where the span is the n-th of
     these words behind the span before, or "none". A record is a conversation: k texts with their answers, then the text
     at hand; its answer weighs 1, theirs 0 (`loss_on: all`: 1). Demonstrations are training rows, never held-out ones and
     never the row itself, drawn by a hash of the text and `seed`. Held-out rows have demonstrations too, as in use.
