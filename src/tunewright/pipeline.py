@@ -215,8 +215,17 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
 def _beside(recipe: Recipe, name: str, loaded: Loaded, world: World) -> Policy:
     """The model that answers a need, frozen, with the same vocabulary as the one that is tuned."""
     spec = ModelSpec(path=recipe.supplies[name], trust_remote_code=recipe.model.trust_remote_code)
-    other = load(spec, resolve_precision(recipe.train.precision), world.device).policy
-    other.requires_grad_(False)
+    beside = load(spec, resolve_precision(recipe.train.precision), world.device)
+    other = beside.policy.requires_grad_(False)
+    longest = recipe.data.max_length or loaded.context
+    if recipe.model.context is not None and beside.context and longest and longest > beside.context:
+        raise recipe.fault(
+            ("supplies", name),
+            "the model takes shorter sequences than the one that is tuned",
+            found=f"{beside.context:,} tokens",
+            expected=f"{longest:,}",
+            hint=f"Name one that takes them, or set 'data: {{max_length: {beside.context}}}'.",
+        )
     sizes = [policy.model.get_input_embeddings().weight.shape[0] for policy in (loaded.policy, other)]
     if sizes[0] != sizes[1]:
         raise recipe.fault(

@@ -179,6 +179,15 @@ def test_packing_is_refused(tmp_path):
         recipe(tmp_path, data={"packing": "on"})
 
 
+def test_a_teacher_must_take_the_length_too(tmp_path):
+    keys = {"objective": "logit_distillation", "supplies": {"teacher": str(tmp_path / "model")}}
+    with pytest.raises(BadInput, match="takes shorter sequences"):
+        pipeline.assemble(recipe(tmp_path, **keys))
+    (tmp_path / "again").mkdir()
+    keys["supplies"] = {"teacher": str(tmp_path / "again" / "model")}
+    pipeline.assemble(recipe(tmp_path / "again", data={"max_length": 128, "max_lost": 1.0}, **keys))
+
+
 def test_a_merged_checkpoint_knows_its_positions(tmp_path):
     adapter = {"method": "lora", "train_modules": ["embed_tokens", "norm", "input_layernorm"]}
     pipeline.run(recipe(tmp_path, precision="bf16", adapter=adapter), tmp_path / "run", quiet=True)
