@@ -304,10 +304,10 @@ class AttachedMixLoRA(Attached):
         )
 
     def hook(self) -> Hook | None:
-        return Balance(self) if self.method.balance else None
+        return ExpertBalance(self) if self.method.balance else None
 
 
-class Balance(Hook):
+class ExpertBalance(Hook):
     """Adds the balance among experts to the loss; knows the assignments of the step before."""
 
     def __init__(self, attached: AttachedMixLoRA) -> None:

@@ -152,7 +152,7 @@ class AttachedLoFiT(Attached):
         return ((x * (1 + change) if self.method.component == "scale" else x + change).to(x.dtype), *others)
 
     def hook(self) -> Hook | None:
-        return Selection(self) if self.method.heads == "learned" else None
+        return HeadSelection(self) if self.method.heads == "learned" else None
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {f"vectors.{number}": vector for number, vector in enumerate(self.vectors)}
@@ -209,7 +209,7 @@ class AttachedLoFiT(Attached):
         return self.folded.checkpoint(weights, "'component: scale' needs no bias.") if self.folded else weights
 
 
-class Selection(Hook):
+class HeadSelection(Hook):
     """Chooses the heads before the first step."""
 
     def __init__(self, attached: AttachedLoFiT) -> None:
