@@ -1,12 +1,17 @@
 """LQ-LoRA: the decomposition, its offer, the levels."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
 from tunewright.errors import BadInput
+from tunewright.models.layers import linear_layers
 from tunewright.models.quantize import NF4, LQLoRA
 from tunewright.models.quantize._blockwise import nf4, normal_float
 from tunewright.models.quantize._layer import QuantizedLinear
+from tunewright.models.quantize.lq_lora import CHOICES, allocated
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import attach, tiny_policy, usual_parts
 
@@ -83,3 +88,45 @@ def test_an_adapter_of_another_rank_is_refused():
 def test_starts_closer_than_nf4():
     weight = gaussian(128, 128)
     assert error(LQLoRA(rank=8), weight) < (weight - NF4().store(weight).restored()).norm()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_program_equals_brute_force(seed):
+    generator = np.random.default_rng(seed)
+    costs, sizes = generator.random((3, 4)), generator.random((3, 4)) + 0.5
+    least, most = sizes.min(1).sum(), sizes.max(1).sum()
+    budget = least + generator.random() * (most - least)
+    total = lambda table, choice: sum(table[row, index] for row, index in enumerate(choice))
+    fits = [c for c in itertools.product(range(4), repeat=3) if total(sizes, c) <= budget]
+    found = allocated(costs, sizes, budget)
+    assert total(sizes, found) <= budget * (1 + 1e-9)
+    assert total(costs, found) == pytest.approx(min(total(costs, c) for c in fits))
+
+
+def test_a_budget_below_every_choice_is_refused():
+    with pytest.raises(BadInput, match="so small"):
+        LQLoRA(rank=4, budget=2.0).apply(tiny())
+
+
+@pytest.mark.parametrize("budget", [2.6, 3.2, 4.6])
+def test_a_budget_is_kept_and_beats_the_same_bits_for_all(budget):
+    plain, model = linear_layers(tiny()), tiny()
+    # Layers that differ in size of their numbers want different bits.
+    for place, layer in enumerate(linear_layers(model).values()):
+        layer.weight.data *= 1.5**place
+    weights = {name: layer.weight.data.clone() for name, layer in linear_layers(model).items()}
+    count = sum(weight.numel() for weight in weights.values())
+    method = LQLoRA(rank=4, budget=budget)
+    method.apply(model)
+    chosen, error = {}, 0.0
+    for name, weight in weights.items():
+        layer = model.get_submodule(name)
+        chosen[name] = LQLoRA(rank=4, bits=layer.stored.bits, block=layer.stored.block)
+        up, down = layer.offer
+        error += float((weight - layer.stored.restored() - up @ down).square().sum())
+    assert set(chosen) == set(plain)
+    assert sum(one.bits_per_weight * weights[name].numel() for name, one in chosen.items()) <= budget * count
+    assert len({(one.bits, one.block) for one in chosen.values()}) > 1
+    alike = [LQLoRA(rank=4, bits=bits, block=block) for bits, block in CHOICES]
+    fitting = [one for one in alike if one.bits_per_weight <= budget]
+    assert error < min(sum(one.left(weight) for weight in weights.values()) for one in fitting)

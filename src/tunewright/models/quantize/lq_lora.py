@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 from tunewright.catalog import Paper, option
+from tunewright.errors import BadInput
+from tunewright.models.layers import ALL_LINEAR, targets
 from tunewright.models.quantize import _blockwise
 from tunewright.models.quantize._blockwise import Blocks, normal_float
-from tunewright.models.quantize._layer import Stored
+from tunewright.models.quantize._layer import QuantizedLinear, Stored
 from tunewright.models.quantize._packed import pack, unpack
 from tunewright.models.quantize.base import Quantizer
+
+Matrix = NDArray[np.float64]
+
+CHOICES = [(bits, block) for bits in (2, 3, 4, 8) for block in (16, 32, 64)]
+"""Bits and block that a matrix may have under a budget."""
+
+TRIED = 5
+"""Most turns by which a choice is judged."""
 
 NOTHING_LEFT = 1e-6
 """A residual below this share of the matrix is rounding: it offers nothing to start from."""
@@ -29,7 +42,11 @@ class LQLoRA(Quantizer):
     Levels: NormalFloat of `bits` bits times an absmax per `block` weights; the absmax values less the matrix's smallest
     as 8-bit numbers times one bfloat16 constant per 256 of them: bits + 8/block + 16/(256 block) bits per weight.
 
-    Not here: the paper's integer program over bits and blocks per matrix, and its weighting by Fisher information.
+    With `budget`, an integer program chooses bits (2, 3, 4, 8) and block (16, 32, 64) for every matrix: the least sum of
+    squared errors ||W - L1 L2 - Q||^2 (after at most 5 turns) whose total size is at most `budget` bits per weight. `bits`
+    and `block` then mean nothing. The paper also chooses how scales are stored, which is fixed here.
+
+    Not here: the paper's weighting by Fisher information, which needs gradients before anything is quantized.
 
     When to use: 2 to 4 bits under a low-rank adapter. When not: under adapters that begin elsewhere (pissa), or 8 bits,
     where there is little to correct.
@@ -49,12 +66,45 @@ class LQLoRA(Quantizer):
     block: int = option(64, "Weights that share an absmax.", changes="loss", to=16, given={"quantizer.rank": 4}, ge=2)
     iterations: int = option(100, "Most turns of approximating and quantizing; 0 quantizes the weight itself.", changes="loss", to=0, given={"quantizer.rank": 4, "quantizer.bits": 2}, ge=0)  # fmt: skip
 
+    budget: float | None = option(None, "Mean bits per weight within which every matrix gets bits and block of its own.", changes="loss", to=3.0, given={"quantizer.rank": 4}, ge=2)  # fmt: skip
+
     @property
     def traits(self) -> frozenset[str]:
         return frozenset()
 
     def store(self, weight: Tensor) -> StoredNormalFloat:
         return self.decomposed(weight)[0]
+
+    def apply(self, model: Any) -> None:
+        if self.budget is None:
+            super().apply(model)
+            return
+        layers = targets(model, ALL_LINEAR)
+        tried = [
+            self.model_copy(update={"bits": bits, "block": block, "iterations": min(self.iterations, TRIED)})
+            for bits, block in CHOICES
+        ]
+        weights = [QuantizedLinear.original(layer) for layer in layers.values()]
+        costs = np.array([[one.left(weight) for one in tried] for weight in weights])
+        sizes = np.array([[weight.numel() * one.bits_per_weight for one in tried] for weight in weights])
+        chosen = allocated(costs, sizes, self.budget * sum(weight.numel() for weight in weights))
+        for (name, layer), index in zip(layers.items(), chosen, strict=True):
+            bits, block = CHOICES[index]
+            parent, _, leaf = name.rpartition(".")
+            own = self.model_copy(update={"bits": bits, "block": block})
+            setattr(model.get_submodule(parent), leaf, own.replaced(layer))
+
+    @property
+    def bits_per_weight(self) -> float:
+        """What a weight takes with its share of the scales."""
+        return self.bits + 8 / self.block + 16 / (256 * self.block)
+
+    def left(self, weight: Tensor) -> float:
+        """The squared error of a matrix that its quantized part and the pair leave together."""
+        stored = self.store(weight)
+        offer = self.offer(weight, stored)
+        rest = weight.float() - stored.restored() - (offer[0] @ offer[1] if offer else 0.0)
+        return float(rest.square().sum())
 
     def decomposed(self, weight: Tensor) -> tuple[StoredNormalFloat, list[float]]:
         """The quantized part kept, and the error of every turn that was no worse than the one before it (the first is
@@ -117,6 +167,33 @@ class StoredNormalFloat(Stored):
     def _scales(self) -> Tensor:
         codes, constants = self.get_buffer("absmax"), self.get_buffer("constants").float()
         return codes.float() / 255 * constants.repeat_interleave(256)[: len(codes)] + self.get_buffer("least")
+
+
+def allocated(costs: Matrix, sizes: Matrix, budget: float) -> list[int]:
+    """The choice per row whose costs [matrices, choices] sum to the least with sizes that sum to at most `budget`.
+
+    Raises `BadInput` when the smallest choices are over the budget.
+    """
+    smallest = float(sizes.min(1).sum())
+    if smallest > budget:
+        raise BadInput(
+            "no choice of bits is so small",
+            field="model.quantize.budget",
+            found=f"{budget:g} bits in all",
+            expected=f"at least {smallest:g}",
+        )
+    rows, choices = costs.shape
+    one_each = np.kron(np.eye(rows), np.ones(choices))
+    scale = float(costs.max()) or 1.0
+    found = milp(
+        costs.ravel() / scale,
+        integrality=np.ones(costs.size),
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(sizes.reshape(1, -1) / budget, 0, 1)],
+        options={"mip_rel_gap": 0.0},
+    )
+    picked: list[int] = found.x.reshape(rows, choices).argmax(1).tolist()
+    return picked
 
 
 def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
