@@ -71,9 +71,11 @@ class Tabulation:
         """The same records, all read: which are held out must be known before any stands in another's prompt."""
         held = {n: list(records) for n, records in evals.items()}
         self.eval_seen.update(duplicates.content(record) for records in held.values() for record in records)
-        sided = {n: list(each) for n, each in trains.items()}
-        for n, each in sided.items():
-            part = self.listed[n]
+        sided: dict[int, list[tuple[Record, bool]]] = {}
+        for n, stream in trains.items():
+            part, each = self.listed[n], list(stream)
+            sided[n] = each
+            self.eval_seen.update(duplicates.content(record) for record, is_held in each if is_held)
             if (form := completing(part.source)) and form.gathers:
                 self.completion.pools[part.number] = [record for record, is_held in each if not is_held]
         return {n: iter(each) for n, each in held.items()}, {n: iter(each) for n, each in sided.items()}

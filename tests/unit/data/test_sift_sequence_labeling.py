@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 from format_rows import completed, made, prepared, read_rows
 
+from tunewright.data.prepare import prepare
 from tunewright.data.spans import Answers, Span, checked, parsed, written
 from tunewright.data.templates import Renderer
 from tunewright.errors import BadInput
-from tunewright.recipe import Reading
+from tunewright.recipe import Reading, Recipe
 
 WORDS = ["Paris", "met", "Bob", "|", "none", "Paris,", "a | LOC", "x|y", "LOC", "2"]
 LABELS = ["LOC", "PER"]
@@ -141,9 +143,20 @@ def test_no_held_out_row_stands_in_a_prompt(tmp_path, tokenizer):
         assert report.rows == report.kept + report.held_out
 
 
-def test_evaluation_rows_of_a_file_draw_on_the_training_rows(tmp_path, tokenizer):
-    import json
+def test_rows_held_out_of_one_source_stand_in_no_prompt_of_another(tmp_path, tokenizer):
+    paths = []
+    for name, rows in (("a", ROWS), ("b", [*ROWS[:3], *ROWS[::-1]])):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        paths.append({"path": str(path), "duplicates": "keep", "split": 0.3 if name == "a" else 0.02})
+    recipe = Recipe.of(model="unused", data={"train": paths, "format": "sift_sequence_labeling", "cache": False})
+    data = prepare(recipe, tokenizer)
+    held = {record.columns["text"] for record in data.eval_records if record.source == 0}
+    trained = tokenizer.decode(data.train.ids)
+    assert held and not any(text in trained for text in held)
 
+
+def test_evaluation_rows_of_a_file_draw_on_the_training_rows(tmp_path, tokenizer):
     other = tmp_path / "eval.jsonl"
     other.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:3]))
     for cache in (tmp_path / "cache", tmp_path / "cache"):
