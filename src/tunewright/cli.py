@@ -385,25 +385,31 @@ def methods(
     query: Annotated[str | None, typer.Argument(help="A name, a kind, or a word of the description.")] = None,
     json_: Json = False,
 ) -> None:
-    """List the methods with their papers; with a NAME, its fields, defaults, needs and equations."""
+    """List the methods with their papers, needs and standing; with a NAME, its fields, defaults and equations.
+
+    A method is proven when its kind has a contract, it has a test of its own, and the claims of its papers are judged;
+    what is missing is said. Claims are listed by `tunewright claims`.
+    """
     import inspect
 
     from tunewright import catalog, listing
     from tunewright.errors import BadInput, nearest
     from tunewright.report import console
+    from tunewright.standing import standing
 
-    every = list(catalog.methods())
+    every = [method for kind in catalog.ROOMS if kind != "claim" for method in catalog.methods(kind)]
     exact = [method for method in every if query is not None and query == method.name]
     found = exact or [m for m in every if query is None or query.lower() in f"{m.kind} {m.name} {m.summary()}".lower()]
     if not found:
         raise BadInput(f"no method matches '{query}'", hint=nearest(query or "", [m.name for m in every]))
+    told = [listing.described(method) | standing(method) for method in found]
     if json_:
-        _print_json([listing.described(method) for method in found])
+        _print_json(told)
     elif exact:
-        for method in exact:
-            console.show_method(listing.described(method), inspect.cleandoc(method.__doc__ or ""))
+        for method, each in zip(exact, told, strict=True):
+            console.show_method(each, inspect.cleandoc(method.__doc__ or ""))
     else:
-        console.show_methods([listing.described(method) for method in found])
+        console.show_methods(told)
 
 
 @claims_app.callback(invoke_without_command=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunewright import catalog
+from tunewright.standing import own_test
 
 TESTS = Path(__file__).parents[1]
 SOURCES = {file: file.read_text() for file in TESTS.rglob("*.py")}
@@ -17,11 +18,7 @@ METHODS = [(kind, name) for kind in catalog.ROOMS if kind != "claim" for name in
 
 @pytest.mark.parametrize(("kind", "name"), METHODS, ids=[f"{kind} {name}" for kind, name in METHODS])
 def test_a_method_has_a_test_of_its_own(kind, name):
-    """A file of that name, or one that makes the method: by its class, or by its name in quotes behind a bracket."""
-    made = re.compile(rf"\b{catalog.find(kind, name).__name__}\(|\((?:\"{kind}\", )?\"{name}\"[,)]")
-    unit = {file: text for file, text in SOURCES.items() if file.is_relative_to(TESTS / "unit")}
-    found = [file for file, text in unit.items() if file.stem == f"test_{name}" or made.search(text)]
-    assert found, f"no file below tests/unit tests the {kind} '{name}': add test_{name}.py"
+    assert own_test(catalog.find(kind, name)), f"nothing below tests/unit tests the {kind} '{name}': add test_{name}.py"
 
 
 def test_modules_of_tests_have_names_of_their_own():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,38 @@ def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | N
 
 
 def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Prints a line per method: kind, name, what it does, paper."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("name", no_wrap=True, style="bold")
-    table.add_column("what it does", overflow="fold")
-    table.add_column("paper", overflow="fold")
-    for method in described:
-        paper = method["paper"]
-        table.add_row(method["kind"], method["name"], Text(method["summary"]), Text(_cited(paper) if paper else ""))
-    (console or Console()).print(table)
+    """Prints per kind a line for every method: what it does and needs, papers, and how far it can be believed."""
+    out = console or Console()
+    for kind, methods in groupby(described, key=lambda method: str(method["kind"])):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", title=kind, title_justify="left")
+        table.add_column("name", no_wrap=True, style="bold")
+        table.add_column("what it does", overflow="fold", ratio=1, min_width=24)
+        table.add_column("paper", no_wrap=True)
+        table.add_column("standing", no_wrap=True)
+        for method in methods:
+            needs = [Text(f"needs {', '.join(method['needs'])}", "dim")] if method["needs"] else []
+            papers = method.get("papers") or filter(None, [method["paper"]])
+            table.add_row(
+                method["name"], Text("\n").join([Text(method["summary"]), *needs]),
+                "\n".join(paper["arxiv"] or "no arXiv" for paper in papers), _standing(method),
+            )  # fmt: skip
+        out.print(table)
+
+
+def _standing(method: Mapping[str, Any]) -> Text:
+    """Maturity, whether the method has a test, and the verdicts on its papers' claims."""
+    lines = [Text(method["maturity"], "dim" if method["missing"] else "green")]
+    lines += [Text(f"test {'yes' if method['property_test'] else 'no'}", "dim")]
+    return Text("\n").join([*lines, *(Text("claim ") + _verdict(one["verdict"]) for one in method["claims"])])
+
+
+def _verdict(verdict: str | None) -> Text:
+    return Text(verdict or "not judged", VERDICTS[verdict])
+
+
+def _maturity(method: Mapping[str, Any]) -> Text:
+    missing = f" (no {', no '.join(method['missing'])})" if method["missing"] else ""
+    return Text(method["maturity"] + missing, "dim" if method["missing"] else "green")
 
 
 def show_chain(found: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -129,6 +152,10 @@ def show_method(described: Mapping[str, Any], docstring: str, console: Console |
     for paper in described.get("papers") or filter(None, [described["paper"]]):
         out.print(Text(f"\npaper  {_cited(paper)}"))
     out.print(Text(f"needs  {', '.join(described['needs']) or 'nothing'}"))
+    out.print(Text(f"test   {described['property_test'] or 'none found'}"))
+    for claim in described["claims"]:
+        out.print(Text(f"claim  {claim['name']}: ") + _verdict(claim["verdict"]))
+    out.print(Text("state  ") + _maturity(described))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for name in ("field", "type", "default", "help"):
         table.add_column(name, overflow="fold")

@@ -10,3 +10,18 @@ pytest holds the method to everything its kind promises:
 
 Nothing here imports pytest: each test is a plain function of `method` that raises `AssertionError`.
 """
+
+CONTRACTS = {
+    "adapter": "adapters.AdapterContract",
+    "objective": "objectives.ObjectiveContract",
+    "optimizer": "optimizers.OptimizerContract",
+    "schedule": "schedules.ScheduleContract",
+    "layers": "layers.LayersContract",
+    "regularizer": "regularizers.RegularizerContract",
+    "quantizer": "quantizers.QuantizerContract",
+    "context": "contexts.ContextContract",
+    "vocabulary": "vocabularies.VocabularyContract",
+    "order": "orders.OrderContract",
+    "format": "formats.FormatContract",
+}
+"""Kind -> its contract; a task is held to its options alone."""

@@ -14,22 +14,8 @@ from typing import Any
 from tunewright import catalog
 from tunewright.catalog import Method
 from tunewright.errors import BadInput
+from tunewright.testing import CONTRACTS
 from tunewright.testing.effects import OBSERVERS, assert_method_field_has_effect, fields_of, usual
-
-CONTRACTS = {
-    "adapter": "adapters.AdapterContract",
-    "objective": "objectives.ObjectiveContract",
-    "optimizer": "optimizers.OptimizerContract",
-    "schedule": "schedules.ScheduleContract",
-    "layers": "layers.LayersContract",
-    "regularizer": "regularizers.RegularizerContract",
-    "quantizer": "quantizers.QuantizerContract",
-    "context": "contexts.ContextContract",
-    "vocabulary": "vocabularies.VocabularyContract",
-    "order": "orders.OrderContract",
-    "format": "formats.FormatContract",
-}
-"""Kind -> its contract; a task is held to its options alone."""
 
 
 @dataclass(frozen=True)
