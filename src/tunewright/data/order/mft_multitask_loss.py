@@ -154,8 +154,7 @@ class Balance(Hook):
 
     def on_step(self, loop: Loop) -> None:
         """Measures the held-out rows where that is due."""
-        if not self.count:
-            self._begin(loop)
+        self._begin(loop)
         if self.scheme is not None and loop.state.step % self.method.update_every == 0:
             settings = loop.settings
             # As an objective transforms the first step: a fixed function, so that measurements compare.
@@ -168,6 +167,7 @@ class Balance(Hook):
     def on_batches(self, loop: Loop, batches: list[Batch]) -> list[Batch]:
         if self.method.mode == "token":
             return batches
+        self._begin(loop)
         evened = self._evened(loop, batches)
         if self.scheme is None:
             return evened
@@ -188,6 +188,9 @@ class Balance(Hook):
         self.saved, self.count = state, 0
 
     def _begin(self, loop: Loop) -> None:
+        """Looks at the loop's rows, once."""
+        if self.count:
+            return
         method = self.method
         self.count, tasks = method.tasks(loop.table)
         self.tasks = torch.from_numpy(tasks).to(loop.world.device)
