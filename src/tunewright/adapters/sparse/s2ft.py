@@ -78,7 +78,7 @@ class S2FT(Adapter):
 
     @property
     def wants(self) -> Mapping[str, frozenset[str]]:
-        return {"quantizer": frozenset({"permutable"})} if self.permute else {}
+        return {"quantizer": frozenset({"permutable (unless 'permute: false')"})} if self.permute else {}
 
     @property
     def ratios(self) -> dict[str, float]:
