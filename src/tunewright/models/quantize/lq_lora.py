@@ -42,9 +42,10 @@ class LQLoRA(Quantizer):
     Levels: NormalFloat of `bits` bits times an absmax per `block` weights; the absmax values less the matrix's smallest
     as 8-bit numbers times one bfloat16 constant per 256 of them: bits + 8/block + 16/(256 block) bits per weight.
 
-    With `budget`, an integer program chooses bits (2, 3, 4, 8) and block (16, 32, 64) for every matrix: the least sum of
-    squared errors ||W - L1 L2 - Q||^2 (after at most 5 turns) whose total size is at most `budget` bits per weight. `bits`
-    and `block` then mean nothing, and every load takes about 60 more decompositions per matrix. The paper also chooses how scales are stored, which is fixed here.
+    With `budget`, an integer program chooses bits (2, 3, 4, 8) and block (16, 32, 64) for every matrix: the least sum
+    of squared errors ||W - L1 L2 - Q||^2 (after at most 5 turns) whose total size is at most `budget` bits per weight.
+    `bits` and `block` then mean nothing, and every load takes about 60 more decompositions per matrix. The paper also
+    chooses how scales are stored, which is fixed here.
 
     Not here: the paper's weighting by Fisher information, which needs gradients before anything is quantized.
 
