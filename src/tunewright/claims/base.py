@@ -145,7 +145,8 @@ class Claim(Method):
     """A sentence of a paper, the arms that test it, and the rule that judges it, all fixed before the run.
 
     `arms` says in words what is compared, `budget` what it may spend. More seeds or more evaluation rows are the only
-    changes allowed after a first run.
+    changes allowed after a first run; a claim that stays undecided may be asked on another task with the same bounds,
+    and then says what the first gave.
     """
 
     kind: ClassVar[str] = "claim"
