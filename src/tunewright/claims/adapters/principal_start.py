@@ -46,7 +46,7 @@ class PrincipalStart(Claim):
         ),
         Criterion("log ratio of start errors of a matrix", "below", -0.01, "log ratio"),
     )
-    seeds: ClassVar[int] = 4
+    seeds: ClassVar[int] = 7
     budget: ClassVar[str] = "50 steps of 512 tokens per arm, rate and seed"
 
     def findings(self, bench: Bench) -> Findings:
