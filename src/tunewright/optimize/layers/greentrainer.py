@@ -108,7 +108,9 @@ def costs_of(loop: Loop) -> tuple[list[Cost], float]:
             if parameter.ndim < 2:
                 found.append(Cost(name, size, 0.0 if leaf == "bias" else size, size))
             elif parameter is embedding:
-                found.append(Cost(name, 2 * size if tied else float(parameter.shape[1]), 0.0, 0.0))
+                found.append(
+                    Cost(name, 2 * size if tied else float(parameter.shape[1]), 0.0, 2 * size if tied else 0.0)
+                )
             else:
                 scores = 4 * length * model.config.hidden_size if path in linear and path.endswith(READS_ALL) else 0.0
                 found.append(Cost(name, 2 * size, 2 * size + 2 * scores, 2 * size + scores))
