@@ -7,7 +7,8 @@ import torch
 from tunewright import catalog
 from tunewright.hooks import Hook
 from tunewright.models.shards import shard
-from tunewright.testing.runs import ALONE, Steps, disturb, table_for, tiny_loop
+from tunewright.testing.effects import usual
+from tunewright.testing.runs import ALONE, Steps, disturb, table_for, tiny_loop, usual_parts
 from tunewright.testing.tables import plan_of, random_table
 from tunewright.train.loop import Settings
 
@@ -22,7 +23,9 @@ class Gradients(Hook):
 
     def after_backward(self, loop):
         whole = lambda g: g.full_tensor() if hasattr(g, "full_tensor") else g
-        self.seen.append(torch.cat([whole(p.grad).flatten().clone() for p in loop.trained]))
+        # An expert that no token chose has none.
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in loop.trained]
+        self.seen.append(torch.cat([whole(g).flatten().clone() for g in found]))
 
 
 def trained(world, adapter, micro=32, layout="padded", sharded=False, tokens_per_step=50, steps=4):
@@ -53,6 +56,23 @@ def trained(world, adapter, micro=32, layout="padded", sharded=False, tokens_per
         "gradients": [g.numpy() for g in gradients.seen],
         "state": {name: whole(value) for name, value in loop.attached.state().items()},
     }
+
+
+def composed(world, kind, name, steps=5):
+    """Losses and final weights of a short run with one method of a kind, all else as usual."""
+    kept = Steps()
+    method = usual(catalog.find(kind, name))
+    # The tiny model has two blocks.
+    parts = {kind: method.model_copy(update={"blocks": 1}) if "blocks" in type(method).model_fields else method}
+    if kind == "layers":
+        parts["adapter"] = catalog.find("adapter", "full")()
+    objective = parts.get("objective") or usual_parts()["objective"]
+    loop = tiny_loop(
+        parts, plan=plan_of(table_for(objective), steps=steps, tokens_per_step=50), table=table_for(objective),
+        settings=Settings(micro_batch_tokens=32), hooks=[kept], world=world,
+    )  # fmt: skip
+    loop.run()
+    return [step.loss for step in kept.done], [p.detach().numpy().copy() for p in loop.trained]
 
 
 def surveyed(world, micro, layout):

@@ -4,6 +4,8 @@ import distributed
 import numpy as np
 import pytest
 
+from tunewright import catalog
+
 
 def apart(one, other):
     return float(np.linalg.norm(one - other) / np.linalg.norm(one))
@@ -33,13 +35,25 @@ def test_two_processes_equal_one(pair, adapter, sharded, options):
         assert np.array_equal(first["state"][name], second["state"][name]), f"{name} drifted apart"
 
 
-@pytest.mark.parametrize("adapter", ["s2ft", "spiel", "qst"])
+@pytest.mark.parametrize("adapter", sorted(set(catalog.names("adapter")) - {"lora", "full"}))
 @pytest.mark.parametrize("sharded", [False, True])
 def test_other_forms_of_adapters_are_the_same_in_two_processes(pair, adapter, sharded):
     # Seven steps, so that spiel exchanges weights, after the fifth.
     one = distributed.alone(adapter, steps=7)
     for other in pair.call(distributed.trained, adapter, 32, "padded", sharded, 50, 7):
         assert_same_run(one, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("objective", "optimizer", "layers", "regularizer") for name in catalog.names(kind)],
+)
+def test_every_method_of_the_loop_is_the_same_in_two_processes(pair, kind, name):
+    losses, weights = distributed.composed(distributed.ALONE, kind, name)
+    for other, moved in pair.call(distributed.composed, kind, name):
+        assert other == pytest.approx(losses, rel=1e-4)
+        # Adam's first steps are signs of gradients: sums in another order may turn one that is next to zero.
+        assert all(np.abs(one - two).mean() <= 1e-4 for one, two in zip(weights, moved, strict=True))
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])
