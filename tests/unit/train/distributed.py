@@ -32,8 +32,10 @@ def trained(world, adapter, micro=32, layout="padded", sharded=False, tokens_per
     """Losses, tokens, gradients and final weights of a short run."""
     kept, gradients = Steps(), Gradients()
     method = catalog.find("adapter", adapter)
+    # What is dropped depends on how a step is cut.
+    options = {name: value for name, value in (("rank", 4), ("dropout", 0.0)) if name in method.model_fields}
     loop = tiny_loop(
-        {"adapter": method(rank=4) if "rank" in method.model_fields else method()},
+        {"adapter": method(**options)},
         table=TABLE,
         plan=plan_of(TABLE, steps=steps, tokens_per_step=tokens_per_step),
         settings=Settings(micro_batch_tokens=micro, layout=layout),
