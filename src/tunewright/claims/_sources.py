@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from tunewright.claims.base import Trial
@@ -17,8 +15,3 @@ def losses(trial: Trial) -> dict[str, float]:
         str(name): float(np.average(scores.values[groups == name], weights=scores.weights[groups == name]))
         for name in dict.fromkeys(scores.groups)
     }
-
-
-def points(loss: float) -> float:
-    """exp(-loss) in points: the geometric mean probability of a held-out token."""
-    return 100 * math.exp(-loss)
