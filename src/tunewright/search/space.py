@@ -39,6 +39,13 @@ class Range:
             value = low + place * (high - low)
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
+    def place(self, value: float) -> float:
+        """The place in [0, 1] of a value in the range, of which `at` gives the value back."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        if self.logarithmic:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
     def grid(self, points: int) -> list[float]:
         """`points` values from end to end, evenly spaced on the range's scale; the middle one where there is one."""
         shares = [0.5] if points == 1 else [k / (points - 1) for k in range(points)]
