@@ -53,21 +53,26 @@ class World:
     def sum_gradients(self, trained: Iterable[nn.Parameter], sums: Tensor) -> Tensor:
         """Adds up over all processes, in one exchange, the gradients of `trained` (in place) and the vector `sums`.
 
-        A parameter without a gradient here counts as zero, so the set that trains may differ from step to step.
-        Gradients of sharded parameters were already summed when they were scattered.
+        A parameter without a gradient here counts as zero, and has none afterwards where no process has one: the set
+        that trains may differ from step to step. Gradients of sharded parameters were already summed when they were
+        scattered.
         """
         if self.size == 1:
             return sums
         whole = [p for p in trained if p.requires_grad and not is_sharded(p)]
+        present = torch.tensor([float(p.grad is not None) for p in whole], device=sums.device)
         for p in whole:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        flat = torch.cat([sums.to(torch.float32), *(p.grad.flatten().to(torch.float32) for p in whole)])  # type: ignore[union-attr]
+        gradients = [p.grad for p in whole if p.grad is not None]
+        flat = torch.cat([sums.to(torch.float32), present, *(g.flatten().to(torch.float32) for g in gradients)])
         dist.all_reduce(flat)
-        parts = flat.split([len(sums), *(p.numel() for p in whole)])
-        for p, part in zip(whole, parts[1:], strict=True):
-            p.grad.copy_(part.view_as(p))  # type: ignore[union-attr]
-        return parts[0]
+        total, present, *parts = flat.split([len(sums), len(present), *(g.numel() for g in gradients)])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        for p, found in zip(whole, present.tolist(), strict=True):
+            p.grad = p.grad if found else None
+        return total
 
 
 def _keep_freed_memory() -> None:

@@ -126,12 +126,12 @@ def batches_of(world, micro):
 
 
 def changing_set(world):
-    """Gradients when one parameter has none in this process."""
+    """Gradients when one parameter has none in this process, and another in neither."""
     loop = tiny_loop(table=TABLE, world=world)
     for number, parameter in enumerate(loop.trained):
-        parameter.grad = None if number == world.rank else torch.full_like(parameter, 1.0 + world.rank)
+        parameter.grad = None if number in (world.rank, 5) else torch.full_like(parameter, 1.0 + world.rank)
     sums = world.sum_gradients(loop.trained, torch.tensor([1.0, 2.0 + world.rank]))
-    return sums.tolist(), [float(p.grad.mean()) for p in loop.trained[:3]]
+    return sums.tolist(), [float(p.grad.mean()) for p in loop.trained[:3]], loop.trained[5].grad is None
 
 
 def empty_turn(world):
