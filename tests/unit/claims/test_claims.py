@@ -56,7 +56,7 @@ def test_one_criterion_that_fails_refutes_the_claim() -> None:
 
 
 def test_every_claim_is_declared_whole() -> None:
-    kinds = {"adapters", "data", "evaluate", "objectives", "optimize", "quantize", "regularize", "search"}
+    kinds = {"adapters", "data", "evaluate", "models", "objectives", "optimize", "quantize", "regularize", "search"}
     for cls in catalog.methods("claim"):
         assert issubclass(cls, Claim) and cls.about() in kinds
         assert cls.sentence.endswith(".") and len(cls.arms) >= 2 and cls.budget and cls.seeds >= 1

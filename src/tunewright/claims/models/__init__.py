@@ -1,0 +1,1 @@
+"""Claims about longer contexts and other vocabularies."""
