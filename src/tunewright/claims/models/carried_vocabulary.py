@@ -84,18 +84,18 @@ class CarriedVocabulary(Claim):
 
     def _seed(self, bench: Bench, folder: Path, seed: int) -> dict[str, tuple[float, float]]:
         """(instruction score, loss per character in the second language) of every arm."""
-        texts = {"seed": seed, "skills": BOTH}
+        texts: dict[str, Any] = {"seed": seed, "skills": BOTH}
         old, new = ({"path": str(_begin() / name)} for name in ("old", "new"))
         base = self._keep(bench, "base", folder, recipe(steps=BASE, **texts, model={**old, "from_scratch": True}))
         tuning = recipe(steps=TUNED, seed=seed, skills=TASKS, lr=1e-3, model={"path": base})
         tuning["data"]["train_on"] = "completion"
         tuned = self._keep(bench, "tuned", folder, tuning)
-        rows = {"adapter": {"method": "full", "train_modules": ["embed_tokens"]}}
+        texts["adapter"] = {"method": "full", "train_modules": ["embed_tokens"]}
         begun = {"path": base, "vocabulary": _propagation(new["path"])}
-        donor = self._keep(bench, "donor", folder, recipe(steps=ROWS, **texts, model=begun, **rows))
+        donor = self._keep(bench, "donor", folder, recipe(steps=ROWS, **texts, model=begun))
         words = {mode: _propagation(donor, base=base, mode=mode) for mode in MODES}
         words["untrained"] = _propagation(new["path"])
-        models = {arm: {"path": tuned, "vocabulary": vocabulary} for arm, vocabulary in words.items()}
+        models: dict[str, Any] = {arm: {"path": tuned, "vocabulary": one} for arm, one in words.items()}
         return {arm: _measured(bench, arm, model, folder) for arm, model in {**models, "old": {"path": tuned}}.items()}
 
     def _keep(self, bench: Bench, arm: str, folder: Path, made: Mapping[str, Any]) -> str:
