@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,7 +71,7 @@ class Attached(ABC):
     """An adapter on a model: holds the tensors; made by `Adapter.attach`."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model, self.enabled = model, True
 
     @abstractmethod
     def trained(self) -> dict[str, nn.Parameter]:
@@ -80,9 +81,14 @@ class Attached(ABC):
     def detach(self) -> None:
         """Gives the model back as it was before `attach`, bit for bit."""
 
-    @abstractmethod
-    def disabled(self) -> Any:
-        """A context in which the model computes as before `attach` (the reference policy)."""
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """A context in which the model computes as before `attach` (the reference policy): `enabled` is False."""
+        self.enabled = False
+        try:
+            yield
+        finally:
+            self.enabled = True
 
     def merge(self) -> None:
         """Folds the update into the model's own weights; `unmerge` takes it out again bit for bit."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import nn
@@ -56,8 +56,10 @@ class AttachedFull(Attached):
     def detach(self) -> None:
         self.whole.restore()
 
-    def disabled(self) -> AbstractContextManager[None]:
-        return self.whole.swapped_out()
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        with self.whole.swapped_out():
+            yield
 
     def merge(self) -> None:
         """The weights are the model's own: nothing is to be folded."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -114,7 +113,7 @@ class AttachedDePT(Attached):
 
     def __init__(self, model: Any, method: DePT, trains: Prompt) -> None:
         super().__init__(model)
-        self.method, self.trains, self.enabled = method, trains.train(model.training), True
+        self.method, self.trains = method, trains.train(model.training)
         self.embed, body = model.get_input_embeddings(), reader(model)
         self.taken = [name for name in inspect.signature(type(body).forward).parameters if name != "self"]
         self.kept: tuple[Any, Any] | None = None
@@ -187,14 +186,6 @@ class AttachedDePT(Attached):
             handle.remove()
         model: Any = self.model
         del model.dept, model.positions_before
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        self.enabled = False
-        try:
-            yield
-        finally:
-            self.enabled = True
 
     def merge(self) -> None:
         raise BadInput(

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from tunewright.adapters.base import Attached
 from tunewright.errors import BadInput
 from tunewright.models.quantize._layer import QuantizedLinear
 
 SWITCHES = ("attention_bias", "mlp_bias")
 """Entries of configurations that give linear layers a bias where an architecture leaves the choice."""
+
+
+class AttachedFolded(Attached):
+    """An adapter whose merge replaces parameters of the model: `folded` holds them while it is merged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.folded: Folded | None = None
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        merged = self.folded is not None
+        self.unmerge()
+        try:
+            with super().disabled():
+                yield
+        finally:
+            if merged:
+                self.merge()
+
+    def unmerge(self) -> None:
+        if self.folded is not None:
+            self.folded.undo()
+            self.folded = None
 
 
 class Folded:

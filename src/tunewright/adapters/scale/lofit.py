@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tunewright.adapters.base import Adapter, Attached
-from tunewright.adapters.scale._folded import Folded, as_kept, bias_of, matrix
+from tunewright.adapters.base import Adapter
+from tunewright.adapters.scale._folded import AttachedFolded, Folded, as_kept, bias_of, matrix
 from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
 from tunewright.hooks import Hook
@@ -101,7 +100,7 @@ class LoFiT(Adapter):
         return found
 
 
-class AttachedLoFiT(Attached):
+class AttachedLoFiT(AttachedFolded):
     """Vectors at K heads, as the model's child `lofit`; `heads` int64 [K, 2] holds (layer, head) of each."""
 
     def __init__(self, model: nn.Module, method: LoFiT, layers: dict[str, nn.Module], count: int) -> None:
@@ -119,8 +118,6 @@ class AttachedLoFiT(Attached):
         self.vectors = nn.ParameterList(method.init_std * torch.randn(self.size) for _ in range(kept)).to(self.device)
         self.vectors.train(model.training)
         self.probe: Tensor | None = None
-        self.enabled = True
-        self.folded: Folded | None = None
         model.add_module("lofit", self.vectors)
         self._handles = [
             layer.register_forward_pre_hook(partial(self._changed, number))
@@ -173,18 +170,6 @@ class AttachedLoFiT(Attached):
             handle.remove()
         del self.model.lofit
 
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        merged = self.folded is not None
-        self.unmerge()
-        self.enabled = False
-        try:
-            yield
-        finally:
-            self.enabled = True
-            if merged:
-                self.merge()
-
     @torch.no_grad()
     def merge(self) -> None:
         if self.folded is not None:
@@ -198,11 +183,6 @@ class AttachedLoFiT(Attached):
                 self.folded.set(layer, "weight", as_kept(layer, matrix(layer) * (1 + change)))
             else:
                 self.folded.set(layer, "bias", bias_of(layer) + matrix(layer) @ change)
-
-    def unmerge(self) -> None:
-        if self.folded is not None:
-            self.folded.undo()
-            self.folded = None
 
     def plain_weights(self) -> dict[str, Tensor]:
         weights = {name: value for name, value in self.model.state_dict().items() if not name.startswith("lofit.")}

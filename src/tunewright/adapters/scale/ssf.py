@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tunewright.adapters.base import Adapter, Attached
-from tunewright.adapters.scale._folded import Folded, as_kept, bias_of, matrix
+from tunewright.adapters.base import Adapter
+from tunewright.adapters.scale._folded import AttachedFolded, Folded, as_kept, bias_of, matrix
 from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
 from tunewright.models.layers import linear_layers, matches, shape_of
@@ -96,13 +95,12 @@ class ScaleShift(nn.Module):
         return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape)).to(x.dtype)
 
 
-class AttachedSSF(Attached):
+class AttachedSSF(AttachedFolded):
     """Scales and shifts on modules, each as the module's own child `ssf`."""
 
     def __init__(self, model: nn.Module, inserted: dict[str, ScaleShift]) -> None:
         super().__init__(model)
-        self.inserted, self.enabled = inserted, True
-        self.folded: Folded | None = None
+        self.inserted = inserted
         self._handles = []
         for name, each in inserted.items():
             module = model.get_submodule(name)
@@ -125,18 +123,6 @@ class AttachedSSF(Attached):
             handle.remove()
         for name in self.inserted:
             del self.model.get_submodule(name).ssf
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        merged = self.folded is not None
-        self.unmerge()
-        self.enabled = False
-        try:
-            yield
-        finally:
-            self.enabled = True
-            if merged:
-                self.merge()
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -179,11 +165,6 @@ class AttachedSSF(Attached):
                 "more than linear layers reads a norm's output, so its shift cannot be folded into them",
                 hint="Train with 'insert_after: [embeddings, linears]' to merge afterwards.",
             )
-
-    def unmerge(self) -> None:
-        if self.folded is not None:
-            self.folded.undo()
-            self.folded = None
 
     def plain_weights(self) -> dict[str, Tensor]:
         ours = {f"{name}.ssf.{part}" for name in self.inserted for part in ("scale", "shift")}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -188,7 +188,7 @@ class AttachedQST(Attached):
 
     def __init__(self, model: nn.Module, stack: Any, blocks: nn.ModuleList, side: SideNetwork) -> None:
         super().__init__(model)
-        self.stack, self.side, self.enabled = stack, side, True
+        self.stack, self.side = stack, side
         self.names = [name for name, p in side.named_parameters() if p.requires_grad]
         self._states: list[Tensor] = []
         self._hooks = [
@@ -231,14 +231,6 @@ class AttachedQST(Attached):
             hook.remove()
         del self.stack.forward, self.stack.side
         self.side.requires_grad_(False)
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        self.enabled = False
-        try:
-            yield
-        finally:
-            self.enabled = True
 
     def merge(self) -> None:
         raise BadInput(
