@@ -133,7 +133,7 @@ def test_a_result_of_another_declaration_is_stale(coin: Path, tmp_path: Path) ->
 
 def test_which_claims_must_be_said_once() -> None:
     assert board.chosen(every=True) == catalog.names("claim")
-    assert board.chosen(about="quantize") == ["nf4_error"]
+    assert "nf4_error" in board.chosen(about="quantize") and "packing" not in board.chosen(about="quantize")
     for wrong in ({}, {"names": ["packing"], "every": True}, {"about": "adapter"}, {"names": ["pakking"]}):
         with pytest.raises(BadInput):
             board.chosen(**wrong)  # type: ignore[arg-type]

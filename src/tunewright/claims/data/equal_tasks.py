@@ -27,8 +27,8 @@ class EqualTasks(AtBestRate):
 
     A decoder of 0.2 million parameters trained from nothing for 200 steps on stories, facts and translations in shares
     of 90, 9 and 1% of the rows. Measured by the loss of 80 held-out rows of each task, since so small a decoder answers
-    few rightly; the worst task has the highest. Weights by speed measure 16 rows of each task kept from training, every 4 steps. Focal weights and the
-    slope scheme of the same code base are not tested, nor is generated code.
+    few rightly; the worst task has the highest. Weights by speed measure 16 rows of each task kept from training, every
+    4 steps. Focal weights and the slope scheme of the same code base are not tested, nor is generated code.
     """
 
     name: ClassVar[str] = "equal_tasks"
