@@ -128,8 +128,14 @@ def compare(
     trials: Annotated[int, typer.Option(help="Settings tried per arm.")] = 8,
     tune_seeds: Annotated[int, typer.Option(help="Trainings of each setting; never with a judging seed.")] = 1,
     sampler: Annotated[
-        str, typer.Option(help="How settings are proposed: tpe, gp, random, halton, grid or dehb.")
+        str,
+        typer.Option(
+            help="How settings are proposed: tpe, gp, random, halton, grid, dehb (evolution over short and long runs),"
+            " or a population of --trials members whose settings change as they train: pbt (the worst copy the best and"
+            " change at random), pb2 (they change to where a Gaussian process expects the most gain)."
+        ),
     ] = "tpe",
+    intervals: Annotated[int, typer.Option(help="With pbt or pb2: parts of a training, each with its setting.")] = 4,
     halving: Annotated[
         int | None, typer.Option(help="Spend the same on more settings, keeping one of so many after a short run.")
     ] = None,
@@ -172,7 +178,9 @@ def compare(
         seeds=seeds,
         budget=request.budget(tokens, seconds, flops),
         measure=measure,
-        tune=request.tuning(tune_key or (), tune_on or (), trials, sampler, tune_seeds, halving, conventional)
+        tune=request.tuning(
+            tune_key or (), tune_on or (), trials, sampler, tune_seeds, halving, conventional, intervals
+        )
         if asked
         else None,
         target=request.target(target, every, studies),

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tunewright.comparison.changing import check_changing
 from tunewright.document import Document
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe import Recipe
@@ -16,7 +17,10 @@ from tunewright.search.space import Choice, Range, axis, split
 
 Unit = Literal["tokens", "seconds", "flops"]
 
-Tuner = Literal[Sampler, "dehb"]
+Tuner = Literal[Sampler, "dehb", "pbt", "pb2"]
+
+POPULATION = ("pbt", "pb2")
+"""Samplers that train a population and find a schedule instead of a setting."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Tuning:
     `parameters` maps a recipe's key to (low, high) or a list of values; by default the learning rate from a tenth of
     the arm's own to ten times it. `trials` counts settings tried in full, each with `seeds` seeds of their own. With
     `halving` (a factor), successive halving spends the cost of `trials` full runs on more settings, most of them
-    cut short; sampler `dehb` evolves settings over such brackets (factor 3 by default). The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
+    cut short; sampler `dehb` evolves settings over such brackets (factor 3 by default). Samplers `pbt` and `pb2` train a
+    population of `trials` members in `intervals` equal parts and find a schedule, a setting per interval, which judging
+    runs follow too. The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
     where `on` changes keys of the recipe (as `data.train=a.jsonl`), the evaluation rows of the recipe so changed: the
     setting is tuned on one scenario and judged on another (arXiv 2403.09066). Then, unless `conventional` is off, every
     setting tried in full is also trained with all judging seeds, to tell what tuning on the judging rows would have
@@ -85,9 +91,11 @@ class Tuning:
     on: tuple[str, ...] = ()
     seed: int = 0
     conventional: bool = True
+    intervals: int = 4
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 3 if self.sampler == "dehb" else 2), ("seeds", 1), ("rows", 1)):
+        fewest = (("trials", 3 if self.sampler == "dehb" else 2), ("seeds", 1), ("rows", 1), ("intervals", 2))
+        for name, least in fewest:
             if getattr(self, name) < least:
                 raise BadInput("too few", field=f"tune.{name}", found=getattr(self, name), expected=f"at least {least}")
         if self.sampler not in get_args(Tuner):
@@ -97,11 +105,18 @@ class Tuning:
             raise BadInput("too small a factor", field="tune.halving", found=self.halving, expected="at least 2")
         if self.halving and self.sampler == "grid":
             raise BadInput("halving cuts a grid short", field="tune.halving", hint="Take sampler 'random' or 'tpe'.")
+        if self.halving and self.sampler in POPULATION:
+            hint = "Leave it out, or take sampler 'dehb'."
+            raise BadInput("halving ends trainings, which a population goes on with", field="tune.halving", hint=hint)
 
     def space(self, recipe: Recipe) -> dict[str, Range | Choice]:
-        """The values to choose from, for one arm. Raises `BadInput` for a key the recipe does not have."""
+        """The values to choose from, for one arm. Raises `BadInput` for a key the recipe does not have, or which cannot
+        change in a run where the sampler wants that."""
         if self.parameters is not None:
-            return space_of(self.parameters, recipe, "tune")
+            space = space_of(self.parameters, recipe, "tune")
+            if self.sampler in POPULATION:
+                check_changing(space, recipe)
+            return space
         rate = getattr(recipe.optimizer, "lr", None)
         if rate is None:
             hint = "Name what is to be tuned, as --tune-key optimizer.beta1=0.8..0.99."
@@ -151,6 +166,9 @@ def _known(keys: Mapping[str, Any], key: str, recipe: Recipe) -> None:
     """Refuses a key the resolved recipe, which holds every field, does not have."""
     node: Any = keys
     for step in key.split("."):
+        if isinstance(node, list) and step.isdigit() and int(step) < len(node):
+            node = node[int(step)]
+            continue
         if not isinstance(node, Mapping) or step not in node:
             known = list(node) if isinstance(node, Mapping) else []
             hint = nearest(step, map(str, known)) or (f"Known: {', '.join(map(str, known))}." if known else None)

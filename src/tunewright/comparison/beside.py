@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from tunewright.comparison.arms import Landscape, Target
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, Result, score_of
 from tunewright.comparison.outcome import Conventional, Swept, Times, Tuned
-from tunewright.comparison.tuning import Ask, Values
+from tunewright.comparison.tuning import Ask, Values, mean_score
 from tunewright.search.proposals import Proposals
 from tunewright.search.space import Space
 
-Judge = Callable[[str, int, Values], Job]
-"""Makes the judging trial of an arm, a seed and changed values."""
+Judge = Callable[[str, int, Values, Sequence[Values]], Job]
+"""Makes the judging trial of an arm, a seed and changed values, or where it is not empty a schedule of them."""
 
 
 def landscapes(
-    arms: Mapping[str, tuple[Space, Ask, Values]], asked: Landscape, seeds: Sequence[int], measure: str, crew: Crew
+    arms: Mapping[str, tuple[Space, Ask, Values, Sequence[Values]]],
+    asked: Landscape,
+    seeds: Sequence[int],
+    measure: str,
+    crew: Crew,
 ) -> dict[str, dict[str, list[Swept]]]:
     """Arm -> key -> its values in turn, all else as the arm is judged, each with the seeds' scores on tuning rows."""
     places = [
@@ -30,7 +35,14 @@ def landscapes(
         for key, axis in space.items()
         for value in axis.grid(asked.points)
     ]
-    jobs = [arms[name][1]({**arms[name][2], key: value}, seed, 1.0) for name, key, value in places for seed in seeds]
+
+    def job(name: str, key: str, value: Any, seed: int) -> Job:
+        _, ask, values, schedule = arms[name]
+        # What varies alone stays the same throughout; the rest of a schedule is followed.
+        rest = tuple({other: each for other, each in one.items() if other != key} for one in schedule)
+        return replace(ask({key: value} if rest else {**values, key: value}, seed, 1.0), phases=rest)
+
+    jobs = [job(*place, seed) for place in places for seed in seeds]
     results = iter(crew.results(jobs))
     found: dict[str, dict[str, list[Swept]]] = {name: {key: [] for key in arms[name][0]} for name in arms}
     for name, key, value in places:
@@ -48,7 +60,7 @@ def studies(
     """
     count = target.studies or 0
     drawn = {
-        name: [[judge(name, study, values) for values in _halton(space, trials, study)] for study in range(count)]
+        name: [[judge(name, study, values, ()) for values in _halton(space, trials, study)] for study in range(count)]
         for name, space in spaces.items()
     }
     results = iter(crew.results([job for each in drawn.values() for study in each for job in study]))
@@ -59,7 +71,7 @@ def studies(
     return found
 
 
-def _halton(space: Space, trials: int, study: int) -> list[Values]:
+def _halton(space: Space, trials: int, study: int) -> Sequence[Values]:
     proposals, found = Proposals(space, trials, "halton", study), []
     while batch := proposals.ask():
         found += batch
@@ -80,22 +92,27 @@ def conventional(
 ) -> dict[str, Conventional]:
     """For every arm, which of its settings tried in full is the best by the judging rows and seeds themselves."""
     settings = {name: full_settings(one) for name, one in tuned.items()}
-    jobs = [judge(name, seed, values) for name, each in settings.items() for values in each for seed in seeds]
+    jobs = [
+        judge(name, seed, one["values"], one.get("schedule", ()))
+        for name, each in settings.items()
+        for one in each
+        for seed in seeds
+    ]
     results = iter(crew.results(jobs))
     found = {}
     for name, each in settings.items():
         scored: list[tuple[float, dict[str, Any]]] = []
-        for values in each:
-            scores = [score_of(next(results), measure) for _ in seeds]
-            known = [one.score for one in scores if one is not None]
-            if len(known) == len(scores):
-                scored.append((float(np.mean(known)), values))
+        for one in each:
+            score = mean_score([next(results) for _ in seeds], measure)
+            if score is not None:
+                scored.append((score, one["values"]))
         score, values = (max if higher else min)(scored, key=lambda one: one[0])
         found[name] = Conventional(values, score, len(scored))
     return found
 
 
-def full_settings(tuned: Tuned) -> list[Values]:
-    """The different settings that were tried at full length."""
-    full = {json.dumps(one["values"], sort_keys=True): one["values"] for one in tuned.history if one["share"] == 1.0}
-    return list(full.values())
+def full_settings(tuned: Tuned) -> Sequence[Mapping[str, Any]]:
+    """What was tried at full length, each once: entries of the history that differ in values or schedule."""
+    what = lambda one: json.dumps([one["values"], one.get("schedule")], sort_keys=True)
+    found: dict[str, Mapping[str, Any]] = {what(one): one for one in tuned.history if one["share"] == 1.0}
+    return list(found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from tunewright.comparison.jobs import Job, Result
+from tunewright.comparison.jobs import CHECKPOINT, Job, Result
 from tunewright.errors import BadInput, Fault
 
 LOG = "workers.log"
@@ -63,6 +64,13 @@ class Crew:
         if lost:
             raise Fault(f"{self.folder / lost[0]}.json: the result of a trial that was done is not there")
         return [one for job in jobs if (one := found[job.key]) is not None]
+
+    def forget(self, but: Sequence[Job] = ()) -> None:
+        """Removes the checkpoints of all trials `but` these."""
+        needed = {job.checkpoint(self.folder) for job in but}
+        for found in self.folder.glob(f"*{CHECKPOINT}*"):
+            if found not in needed:
+                shutil.rmtree(found)
 
     def _found(self, job: Job) -> Result | None:
         return Result.read(self.folder / f"{job.key}.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,9 @@ SILENT = {
 }  # fmt: skip
 """Options of `train` that change no result, as every trial has them."""
 
+CHECKPOINT = ".checkpoint"
+"""What the folder's name ends with in which a trial that is to go on leaves its state."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,7 +38,9 @@ class Job:
     `judge` trains and measures on the judging rows, `tune` on `rows` training rows left out of training (None: on the
     recipe's own evaluation rows), `base` measures the untuned model, `pace` times steps, `count` counts tokens. `limit`
     is the budget as (unit, amount); `steps` fixes the length where a pace did; `share` shortens a run. `measure` is the
-    only measure of a tuning trial, and the one followed every `every` steps (0: not followed).
+    only measure of a tuning trial, and the one followed every `every` steps (0: not followed). `phases` are values that
+    replace the recipe's, one set per interval of equally many steps; the trial ends before the first None. Without
+    phases the recipe's values hold throughout.
     """
 
     kind: Kind
@@ -47,12 +52,29 @@ class Job:
     rows: int | None = None
     measure: str | None = None
     every: int | None = 0
+    phases: tuple[Mapping[str, Any] | None, ...] = ()
 
     @property
     def key(self) -> str:
         """A hash of everything that decides the result."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        plain = {name: value for name, value in self.plain().items() if name != "phases" or value}
+        text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def trained(self) -> tuple[Mapping[str, Any], ...]:
+        """The values of the intervals that are trained; of a trial without phases, one interval without any."""
+        return tuple(one for one in self.phases if one is not None) if self.phases else ({},)
+
+    @property
+    def parent(self) -> Job | None:
+        """The job that ends one interval earlier, which this one goes on from; None for the first interval."""
+        done = len(self.trained) - 1
+        return replace(self, phases=(*self.trained[:done], *[None] * (len(self.phases) - done))) if done else None
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Where the trial leaves its state for the next interval."""
+        return folder / f"{self.key}{CHECKPOINT}"
 
     def plain(self) -> dict[str, Any]:
         """The job as JSON can hold it."""
@@ -62,7 +84,8 @@ class Job:
     def of(plain: Mapping[str, Any]) -> Job:
         """The job that `plain` wrote."""
         limit = plain["limit"]
-        return Job(**{**plain, "limit": None if limit is None else (str(limit[0]), float(limit[1]))})
+        told = {"limit": None if limit is None else (str(limit[0]), float(limit[1])), "phases": tuple(plain["phases"])}
+        return Job(**{**plain, **told})
 
 
 @dataclass(frozen=True)
@@ -106,13 +129,18 @@ def trial_recipe(recipe: Recipe, seed: int, values: Mapping[str, Any] | None = N
     """The resolved recipe of a trial: with its seed, tuned values, and none of what only a single run writes."""
     keys = recipe.plain()
     keys["train"] = {**keys["train"], **SILENT, "seed": seed}
-    for key, value in (values or {}).items():
-        *path, last = key.split(".")
-        node = keys
-        for step in path:
-            node = node[step]
-        node[last] = value
+    return with_values(keys, values or {})
+
+
+def with_values(keys: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a recipe's keys with the values of dotted keys, where a number names an item of a list."""
     plain: dict[str, Any] = json.loads(json.dumps(keys))
+    for key, value in values.items():
+        *path, last = key.split(".")
+        node: Any = plain
+        for step in path:
+            node = node[int(step)] if isinstance(node, list) else node[step]
+        node[last] = value
     return plain
 
 

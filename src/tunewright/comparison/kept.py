@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from tunewright.adapters.base import Adapter
+from tunewright.assembly import load_base, read
 from tunewright.data.prepare import Prepared
 from tunewright.models.load import Loaded, resolve_precision
-from tunewright.pipeline import load_base, read
 from tunewright.recipe import Recipe
 from tunewright.train.processes import World
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from tunewright.assembly import Assembly
 from tunewright.costs import flops_of
-from tunewright.pipeline import Assembly
 from tunewright.train.loop import Loop
 
 WATTS = 10.0

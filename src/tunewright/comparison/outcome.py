@@ -34,7 +34,9 @@ class Tuned:
     `chosen` are the values taken, `score` theirs on the tuning rows and seeds. `history` has one entry per setting
     and length tried, in order: {"values", "score" (None where training failed), "share", "incumbent"}, the incumbent
     being the best score of a full run so far. `cost` counts runs, those cut short by their share. `space` is what was
-    searched.
+    searched. Of a population, `schedule` are the values of each of the equal intervals, the last of which are `chosen`,
+    and `lineage` the member that was trained with each; the history then has an entry per member and interval, with
+    the schedule and lineage up to there.
     """
 
     chosen: Mapping[str, Any]
@@ -43,6 +45,8 @@ class Tuned:
     cost: float
     at_edge: tuple[str, ...] = ()
     space: Space = field(default_factory=dict)
+    schedule: tuple[Mapping[str, Any], ...] = ()
+    lineage: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class ArmOutcome:
     def mean(self, measure: str) -> Interval:
         """The mean over seeds with its t interval."""
         return statistics.mean_over_seeds(self.scores[measure])
+
+    def middle(self, measure: str) -> Interval:
+        """The interquartile mean over seeds with its bootstrap interval."""
+        return statistics.interquartile_mean(self.scores[measure])
 
     def cost(self) -> dict[str, float]:
         """Every cost, median over seeds: a worker's first trial pays for what later ones find ready."""

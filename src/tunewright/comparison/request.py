@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tunewright.comparison.arms import Arm, Budget, Landscape, Target, Tuning, vary
 from tunewright.errors import BadInput
@@ -37,10 +38,12 @@ def tuning(
     seeds: int,
     halving: int | None,
     conventional: bool = True,
+    intervals: int = 4,
 ) -> Tuning:
     """What is tuned: `keys` of the form KEY=LOW..HIGH or KEY=A,B,C, by default the learning rate."""
     parameters = _values(keys, "--tune-key") or None
-    return Tuning(parameters, trials, sampler, seeds, halving, on=tuple(on), conventional=conventional)  # type: ignore[arg-type]
+    how: Any = sampler  # Tuning checks it.
+    return Tuning(parameters, trials, how, seeds, halving, on=tuple(on), conventional=conventional, intervals=intervals)
 
 
 def target(value: float | None, every: int | None, studies: int | None) -> Target | None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tunewright import output
-from tunewright.comparison.arms import Arm, Budget, Landscape, Target, Tuning
+from tunewright.assembly import read
+from tunewright.comparison import populations
+from tunewright.comparison.arms import POPULATION, Arm, Budget, Landscape, Target, Tuning
 from tunewright.comparison.beside import conventional, first, full_settings, landscapes, studies
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.fairness import PAGE, RESULT, TRIALS, Side, claim, equal_lengths, judged_measure, sides_of
@@ -23,7 +25,6 @@ from tunewright.comparison.verdict import plain
 from tunewright.errors import BadInput, Fault
 from tunewright.evaluate.base import Scores
 from tunewright.evaluate.statistics import FEWEST
-from tunewright.pipeline import read
 from tunewright.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -73,23 +74,28 @@ def compare(
         steps = _paces(sides, budget, crew, say)
         by_name = {side.name: side for side in sides}
 
-        def judge(name: str, seed: int, values: Values | None) -> Job:
+        def judge(name: str, seed: int, values: Values, schedule: Sequence[Values] = ()) -> Job:
             limit = (budget.unit, budget.amount) if budget else None
             followed, every = (judged, target.every) if target else (None, 0)
             side = by_name[name]
-            recipe = trial_recipe(side.recipe, seed, values)
-            return Job("judge", recipe, side.digests, limit, steps.get(name), measure=followed, every=every)
+            recipe = trial_recipe(side.recipe, seed, {} if schedule else values)
+            phases = tuple(schedule)
+            return Job(
+                "judge", recipe, side.digests, limit, steps.get(name), measure=followed, every=every, phases=phases
+            )
 
         asks = _asks(sides, budget, steps, judged, tune or Tuning()) if tune or landscape else {}
         chosen: dict[str, Tuned] = {}
         if tune:
             say(f"Tuning {', '.join(spaces[sides[0].name])}: {tune.trials} trials for each of {len(sides)} arms ...")
             own = tuning_seeds(tune.seeds, range(seeds))
-            chosen = search({name: (spaces[name], ask) for name, ask in asks.items()}, tune, own, judged, higher, crew)
-        values = {name: dict(one.chosen) for name, one in chosen.items()}
+            choose = populations.tune if tune.sampler in POPULATION else search
+            chosen = choose({name: (spaces[name], ask) for name, ask in asks.items()}, tune, own, judged, higher, crew)
+        values = {side.name: dict(chosen[side.name].chosen) if tune else {} for side in sides}
+        schedules = {side.name: chosen[side.name].schedule if tune else () for side in sides}
         say(f"Judging {len(sides)} arms over {seeds} seeds ...")
         results = crew.results(
-            [judge(side.name, seed, values.get(side.name)) for seed in range(seeds) for side in sides]
+            [judge(side.name, seed, values[side.name], schedules[side.name]) for seed in range(seeds) for side in sides]
         )
         by_arm = [results[index :: len(sides)] for index in range(len(sides))]
         beside: dict[str, Mapping[str, Any]] = {"tuned": chosen}
@@ -102,7 +108,7 @@ def compare(
             beside["conventional"] = conventional(chosen, range(seeds), judge, judged, higher, crew)
         if landscape is not None:
             say(f"Varying {', '.join(landscape.parameters)} alone ...")
-            swept = {name: (ranges[name], ask, values.get(name, {})) for name, ask in asks.items()}
+            swept = {name: (ranges[name], ask, values[name], schedules[name]) for name, ask in asks.items()}
             own = tuning_seeds(landscape.seeds, range(seeds))
             beside["landscape"] = landscapes(swept, landscape, own, judged, crew)
         found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, tune, target, beside, crew.done)
@@ -218,7 +224,7 @@ def _outcome(
     tuned = beside["tuned"].get(side.name)
     return ArmOutcome(
         side.name,
-        trial_recipe(side.recipe, 0, tuned.chosen if tuned else None),
+        trial_recipe(side.recipe, 0, (*tuned.schedule, tuned.chosen)[0] if tuned else None),
         {name: np.asarray([one.score for one in each]) for name, each in scores.items()},
         {name: np.stack([one.values for one in each]) for name, each in scores.items()},
         {key: np.asarray([_number(result.cost[key]) for result in own]) for key in own[0].cost},

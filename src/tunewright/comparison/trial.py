@@ -10,9 +10,11 @@ from statistics import median
 
 import numpy as np
 
+from tunewright.assembly import Assembly, assemble
 from tunewright.comparison.jobs import Job, Result
 from tunewright.comparison.kept import Kept
 from tunewright.comparison.meter import Meter
+from tunewright.comparison.phases import end, follow
 from tunewright.comparison.rows import with_tuning_rows
 from tunewright.costs import training_flops
 from tunewright.data.batches import Plan
@@ -20,7 +22,7 @@ from tunewright.errors import BadInput, NotFinite
 from tunewright.evaluate.base import Scores, Subject, Task
 from tunewright.evaluate.measure import measure, names
 from tunewright.hooks import Hook
-from tunewright.pipeline import Assembly, assemble, build_loop
+from tunewright.pipeline import build_loop
 from tunewright.recipe import Recipe
 from tunewright.train.loop import Loop, Step
 from tunewright.train.processes import World
@@ -32,8 +34,11 @@ PACE_SECONDS, PACE_STEPS, WARM_UP = 5.0, 8, 2
 """A pace is the median of at least so many seconds or steps, whichever ends first, after the first steps."""
 
 
-def perform(job: Job, kept: Kept) -> Result:
-    """Does the job. Raises `BadInput` as a run would; a loss that is not finite is a result of its own."""
+def perform(job: Job, kept: Kept, folder: Path | None = None) -> Result:
+    """Does the job. Raises `BadInput` as a run would; a loss that is not finite is a result of its own.
+
+    `folder` has the checkpoints that trials of several intervals leave and go on from.
+    """
     recipe = Recipe.of(**job.recipe)
     world = World.join()
     data = kept.data(recipe)
@@ -47,29 +52,28 @@ def perform(job: Job, kept: Kept) -> Result:
             return Result(job.key, tuple(measure(assembly.subject(), recipe.evaluate)), cost=meter.read())
     assembly = replace(assembly, plan=_planned(job, assembly))
     with tempfile.TemporaryDirectory() as scratch:
+        if job.kind in ("judge", "tune"):
+            return _trained(job, assembly, Path(scratch), folder, meter)
         loop = build_loop(assembly, Path(scratch), record=False)
         if job.kind == "count":
             return Result(job.key, cost={"tokens": float(_tokens(loop.plan, loop.total)), "steps": float(loop.total)})
-        if job.kind == "pace":
-            return Result(job.key, cost={"seconds_per_step": _pace(loop)})
-        return _trained(job, assembly, loop, meter)
+        return Result(job.key, cost={"seconds_per_step": _pace(loop)})
 
 
-def _trained(job: Job, assembly: Assembly, loop: Loop, meter: Meter) -> Result:
+def _trained(job: Job, assembly: Assembly, scratch: Path, folder: Path | None, meter: Meter) -> Result:
+    total = assembly.plan.total
     clock = Clock(job.limit[1] * job.share) if job.limit is not None and job.limit[0] == "seconds" else None
     course = (
-        Course(job.every or max(1, loop.total // EVALUATIONS), lambda: _judged(job, assembly))
-        if job.every != 0
-        else None
+        Course(job.every or max(1, total // EVALUATIONS), lambda: _judged(job, assembly)) if job.every != 0 else None
     )
-    loop.hooks = [*loop.hooks, *(hook for hook in (clock, course) if hook is not None)]
+    hooks = [hook for hook in (clock, course) if hook is not None]
     try:
-        loop.run()
+        loop = follow(job, assembly, hooks, scratch, folder)
     except NotFinite as fault:
-        return Result(job.key, cost=meter.read(assembly, loop), failed=str(fault))
+        return Result(job.key, cost=meter.read(), failed=str(fault))
     tasks = assembly.recipe.evaluate
     scores = [_judged(job, assembly)] if job.kind == "tune" else measure(assembly.subject(), tasks)
-    cut = clock is not None and loop.state.step < loop.total
+    cut = clock is not None and loop.state.step < end(job, total, len(job.trained))
     return Result(job.key, tuple(scores), tuple(course.points) if course else (), meter.read(assembly, loop), cut)
 
 
@@ -136,6 +140,10 @@ class Clock(Hook):
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self._last = seconds, [0.0] * 4
+
+    def on_start(self, loop: Loop) -> None:
+        # An interval may begin where the one before it was cut.
+        loop.finished |= loop.state.seconds + loop.state.seconds / max(1, loop.state.step) > self.seconds
 
     def after_step(self, loop: Loop, step: Step) -> None:
         self._last = [*self._last[1:], step.seconds]

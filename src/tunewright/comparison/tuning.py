@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tunewright.comparison.arms import Tuning
 from tunewright.comparison.crew import Crew
-from tunewright.comparison.jobs import Job, score_of
+from tunewright.comparison.jobs import Job, Result, score_of
 from tunewright.comparison.outcome import Tuned
 from tunewright.errors import BadInput
 from tunewright.search.dehb import ETA, Evolution
 from tunewright.search.halving import Rung, rungs
-from tunewright.search.proposals import BATCH, Proposals
+from tunewright.search.proposals import BATCH, Proposals, Sampler
 from tunewright.search.space import Range, Space
 
 FIRST_SEED = 1 << 30
 """Tuning seeds begin here, judging seeds at 0: no seed is both."""
 
-Values = dict[str, Any]
+Values = Mapping[str, Any]
 Ask = Callable[[Values, int, float], Job]
 """Makes the tuning trial of a setting, a seed and a share of the full length."""
 
@@ -104,12 +104,12 @@ def tune(
 def _proposals(space: Space, tuning: Tuning, first: Rung, higher: bool) -> Proposals | Evolution:
     if tuning.sampler == "dehb":
         return Evolution(space, tuning.trials, tuning.halving or ETA, tuning.seed, higher)
-    return Proposals(space, first.settings, tuning.sampler, tuning.seed, higher, first.share)
+    return Proposals(space, first.settings, cast(Sampler, tuning.sampler), tuning.seed, higher, first.share)
 
 
 def _tried(
     searches: Sequence[Search],
-    batches: Sequence[list[Values]],
+    batches: Sequence[Sequence[Values]],
     share: float,
     seeds: Sequence[int],
     measure: str,
@@ -125,14 +125,17 @@ def _tried(
     results = iter(crew.results(jobs))
     told: list[list[float | None]] = []
     for search, batch in zip(searches, batches, strict=True):
-        scores = []
-        for _ in batch:
-            each = [score_of(next(results), measure) for _ in seeds]
-            mean = float(np.mean([one.score if one else math.nan for one in each]))
-            scores.append(mean if math.isfinite(mean) else None)
+        scores = [mean_score([next(results) for _ in seeds], measure) for _ in batch]
         search.note(batch, scores, share, len(seeds))
         told.append(scores)
     return told
+
+
+def mean_score(results: Sequence[Result], measure: str) -> float | None:
+    """The mean over the results of a setting's seeds; None where one of them failed."""
+    each = [score_of(result, measure) for result in results]
+    mean = float(np.mean([one.score if one else math.nan for one in each]))
+    return mean if math.isfinite(mean) else None
 
 
 def at_edge(space: Space, chosen: Mapping[str, Any], margin: float = 0.02) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tunewright.comparison.arms import POPULATION
 from tunewright.comparison.outcome import ArmOutcome, Comparison, Effect, Swept, Times
 from tunewright.comparison.reliability import reliability
 from tunewright.evaluate.base import Unit
@@ -136,13 +137,18 @@ def checklist(comparison: Comparison) -> dict[str, Any] | None:
     return {
         "tuner": tuner,
         "halving": comparison.tuning.halving or (ETA if tuner == "dehb" else None),
+        "intervals": comparison.tuning.intervals if tuner in POPULATION else None,
+        "population": comparison.tuning.trials if tuner in POPULATION else None,
+        "lineage": {name: list(one.lineage) for name, one in tuned.items()} if tuner in POPULATION else None,
         "budget_runs": {name: one.cost / seeds for name, one in tuned.items()},
         "tune_seeds": seeds,
         "test_seeds": len(comparison.seeds),
         "runs": {name: one.cost + len(comparison.seeds) for name, one in tuned.items()},
         "tuned_on": list(comparison.tuning.on) or "training rows set apart",
         "space": {name: {key: asdict(axis) for key, axis in one.space.items()} for name, one in tuned.items()},
-        "incumbent": {name: dict(one.chosen) for name, one in tuned.items()},
+        "incumbent": {
+            name: [dict(values) for values in one.schedule] or dict(one.chosen) for name, one in tuned.items()
+        },
     }
 
 
@@ -152,6 +158,7 @@ def _choice(comparison: Comparison, arm: ArmOutcome) -> dict[str, Any]:
     honest = float(arm.scores[comparison.measure].mean())
     if arm.tuned is not None:
         row["tuned"] = asdict(arm.tuned) | {"gap": turn * (arm.tuned.score - honest)}
+        row["iqm"] = dict(zip(("estimate", "low", "high"), arm.middle(comparison.measure), strict=True))
     if arm.conventional is not None:
         usual = {one.name: one.conventional.score for one in comparison.arms if one.conventional is not None}
         judged = {name: float(comparison.arm(name).scores[comparison.measure].mean()) for name in usual}

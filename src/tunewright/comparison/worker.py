@@ -23,7 +23,7 @@ from tunewright.errors import Fault
 def work(job: Job, folder: Path, kept: Kept) -> dict[str, Any]:
     """Does a job and keeps its result; what is answered: {"key"}, or {"key", "fault", "status"}."""
     try:
-        result = perform(job, kept)
+        result = perform(job, kept, folder)
         output.write(folder / f"{job.key}.json", json.dumps(result.plain()))
     except Fault as fault:
         return {"key": job.key, "fault": str(fault), "status": fault.status}

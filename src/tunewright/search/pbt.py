@@ -17,6 +17,9 @@ QUANTILE = 0.25
 FACTORS = (0.8, 1.2)
 """What a number is multiplied by when it is perturbed."""
 
+TRIES = 20
+"""How often settings are perturbed, at most, until no other member trains the same."""
+
 Values = Mapping[str, Any]
 
 
@@ -34,7 +37,7 @@ class PopulationBasedTraining:
 
     The first settings are random. After every interval but the last, the worst quarter of the members (one at least,
     and all that failed) each copy one of the best quarter at random, weights and optimizer state included, with the
-    settings perturbed (`perturbed`); the others go on as they are. What is found is the schedule of the member that
+    settings perturbed (`perturbed`), again where another member would train the same; the others go on as they are. What is found is the schedule of the member that
     ends best: the settings that its model was trained with, whoever trained it. The same seed, the same population. A
     value of None says that training failed.
 
@@ -85,7 +88,15 @@ class PopulationBasedTraining:
         for place in worst:
             copied = self.members[best[int(self.random.integers(len(best)))]]
             others = [one.schedule[-1] for one in made.values()]
-            made[place] = extended(copied, place, self.explored(copied.schedule[-1], others))
+            taken = [one.schedule for one in made.values()]
+            start = values = copied.schedule[-1]
+            for attempt in range(TRIES):
+                values = self.explored(start, others)
+                if (*copied.schedule, values) not in taken:
+                    break
+                # Where every step from here is taken, or ends at an end of the range, a second one leads further.
+                start = values if attempt >= TRIES // 2 else start
+            made[place] = extended(copied, place, values)
         return [made[place] for place in places]
 
 

@@ -61,8 +61,9 @@ def test_copies_take_the_whole_schedule_of_one_of_the_best_and_the_others_go_on(
             moved = member.schedule[-1] != origin.schedule[-1]
             assert moved == (place in worst)
             if moved:
-                was = origin.schedule[-1]["b"]
-                assert member.schedule[-1]["b"] in (max(was * 0.8, 1e-5), min(was * 1.2, 1e-1))
+                was, now = origin.schedule[-1]["b"], member.schedule[-1]["b"]
+                assert now in (max(was * 0.8, 1e-5), min(was * 1.2, 1e-1))
+        assert len({str(one.schedule) for one in after}) == len(after)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,6 +72,15 @@ def test_a_population_is_the_same_from_its_seed_and_within_its_space(kind):
     last = trained(kind)[-1]
     assert len(trained(kind)) == 4 and len(last) == 8 and all(len(one.schedule) == 4 for one in last)
     assert all(0 <= v["a"] <= 1 and 1e-5 <= v["b"] <= 1e-1 for one in last for v in one.schedule)
+
+
+def test_no_two_members_train_the_same_where_there_is_another_way():
+    """The best value lies at the end of the range, from where half of the perturbations lead nowhere."""
+    for seed in range(10):
+        for members in trained(seed=seed, space={"a": Range(0.0, 1.0)}, gain=lambda k, one: one["a"]):
+            assert len({str(one.schedule) for one in members}) == len(members)
+    choices = trained(space={"how": Choice(("x", "y"))}, gain=lambda k, one: one["how"] == "x")
+    assert len(choices[-1]) == 8  # more members than ways: some are the same
 
 
 @pytest.mark.parametrize("kind", KINDS)

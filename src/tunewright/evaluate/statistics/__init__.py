@@ -19,6 +19,7 @@ from tunewright.evaluate.statistics.resampling import RESAMPLES as RESAMPLES
 from tunewright.evaluate.statistics.resampling import Interval as Interval
 from tunewright.evaluate.statistics.resampling import bootstrap as bootstrap
 from tunewright.evaluate.statistics.resampling import hierarchical as hierarchical
+from tunewright.evaluate.statistics.resampling import interquartile_mean as interquartile_mean
 from tunewright.evaluate.statistics.resampling import mean as mean
 from tunewright.evaluate.statistics.resampling import paired_difference as paired_difference
 from tunewright.evaluate.statistics.resampling import resampled_sums as resampled_sums

@@ -75,6 +75,21 @@ def mean(values: Values, weights: Values | None = None, level: float = 0.95, see
     return bootstrap(columns, lambda s: s[:, 0] / np.maximum(s[:, 1], _TINY), level, seed=seed)
 
 
+def interquartile_mean(values: Values, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """The mean of the middle half of values [n] with its percentile bootstrap interval.
+
+    floor(n / 4) values are left out at either end: of three or fewer, none. Raises `ValueError` without values.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if not v.size:
+        raise ValueError("no values to resample")
+    cut = len(v) // 4
+    middle = lambda rows: np.sort(rows, axis=-1)[..., cut : len(v) - cut].mean(-1)
+    drawn = middle(np.random.default_rng([seed, 0x19A]).choice(v, (resamples, len(v))))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(middle(v)), float(low), float(high))
+
+
 def paired_difference(
     before: Values, after: Values, weights: Values | None = None, level: float = 0.95, seed: int = 0
 ) -> Interval:
