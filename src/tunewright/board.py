@@ -68,7 +68,8 @@ class Ready:
     """A recipe's model and data, as a claim trains and measures them."""
 
     def __init__(self, recipe: Recipe, spent: Spent) -> None:
-        from tunewright.pipeline import assemble, build_loop
+        from tunewright.assembly import assemble
+        from tunewright.pipeline import build_loop
 
         self.assembly = assemble(recipe)
         self.loop = build_loop(self.assembly, Path(), record=False)

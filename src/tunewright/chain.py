@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tunewright import output
+from tunewright.assembly import EVALUATION_TOKENS, Assembly, assemble, read
 from tunewright.data.files import hashed
 from tunewright.data.parts import parts
 from tunewright.errors import BadInput
@@ -19,7 +20,6 @@ from tunewright.evaluate.metrics.continual import Block, kept, lifelong
 from tunewright.evaluate.rows import subject
 from tunewright.evaluate.statistics import FEWEST, mean
 from tunewright.export import export
-from tunewright.pipeline import EVALUATION_TOKENS, Assembly, assemble, read
 from tunewright.pipeline import run as start
 from tunewright.recipe import Recipe
 from tunewright.report import chain as page

@@ -10,7 +10,7 @@ import torch
 from tunewright.models.policy import Policy
 
 if TYPE_CHECKING:
-    from tunewright.pipeline import Assembly
+    from tunewright.assembly import Assembly
     from tunewright.train.loop import Loop
 
 MICRO_BATCH_TOKENS = 16384

@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 
+from tunewright.assembly import assemble
 from tunewright.costs import training_flops
 from tunewright.evaluate.statistics import detectable_share
-from tunewright.pipeline import assemble, build_loop, trial
+from tunewright.pipeline import build_loop, trial
 from tunewright.recipe import Recipe
 
 SECONDS = 8.0

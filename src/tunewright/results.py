@@ -26,7 +26,7 @@ from tunewright.train.loop import Loop
 from tunewright.train.rehearsal import Rehearsal, peak_memory
 
 if TYPE_CHECKING:
-    from tunewright.pipeline import Assembly
+    from tunewright.assembly import Assembly
 
 SHOWN = 10
 """Examples shown before and after."""

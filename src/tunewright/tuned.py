@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from tunewright import output
 from tunewright.adapters._peft import WEIGHTS, from_peft
+from tunewright.assembly import Assembly, assemble
 from tunewright.catalog import Method
 from tunewright.data.records import Record, Style, Turn
 from tunewright.errors import BadInput
 from tunewright.evaluate import fixtures
 from tunewright.evaluate.measure import Measure, Spread, compare, measure, spread, with_shots
 from tunewright.models.generate import Decoding, generate
-from tunewright.pipeline import Assembly, assemble
 from tunewright.recipe import Recipe
 
 

@@ -215,7 +215,7 @@ def test_an_adapter_saved_by_peft_is_continued(small, tiny, tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
 
-    from tunewright.pipeline import assemble
+    from tunewright.assembly import assemble
     from tunewright.recipe import Recipe
 
     base = AutoModelForCausalLM.from_pretrained(tiny)

@@ -69,10 +69,10 @@ class _InOrder(Plan):
 
 
 def _ours(job: Job, gate: _Gate) -> None:
+    from tunewright.assembly import attach
     from tunewright.costs import micro_batch_tokens, width_multiple
     from tunewright.hooks import Hook
     from tunewright.models.load import load
-    from tunewright.pipeline import attach
     from tunewright.recipe import Recipe
     from tunewright.train.loop import Loop, Settings, Step
     from tunewright.train.processes import World

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tunewright.adapters import DePT, LoRA
+from tunewright.assembly import read
 from tunewright.errors import BadInput
 from tunewright.models.generate import Decoding, Forward, context_length, evaluating, generate
 from tunewright.models.quantize.nf4 import NF4
 from tunewright.optimize.optimizers.adamw import AdamW
-from tunewright.pipeline import read
 from tunewright.recipe import Recipe
 from tunewright.testing.models import tiny, tiny_folder, tiny_tokenizer
 from tunewright.testing.runs import (

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tunewright.assembly import read
 from tunewright.comparison.jobs import Job, Result, digests, trial_recipe
 from tunewright.comparison.kept import Kept
 from tunewright.comparison.rows import check_apart, with_tuning_rows
 from tunewright.comparison.trial import perform
 from tunewright.data import duplicates
 from tunewright.errors import BadInput
-from tunewright.pipeline import read, run
+from tunewright.pipeline import run
 from tunewright.recipe import Recipe
 
 

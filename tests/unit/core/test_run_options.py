@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from tunewright import pipeline
+from tunewright import assembly, pipeline
 from tunewright.errors import BadInput
 from tunewright.recipe import Recipe
 from tunewright.testing.models import tiny_folder
@@ -30,7 +30,7 @@ def test_threads(count, keys):
     before = torch.get_num_threads()
     try:
         keys["train"]["threads"] = count
-        pipeline.assemble(Recipe.of(**keys))
+        assembly.assemble(Recipe.of(**keys))
         assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(before)
@@ -53,7 +53,7 @@ def test_compiled_model_trains_to_the_same_losses(keys, tmp_path):
     for compiled in (False, True):
         keys["train"]["compile"] = compiled
         counters.clear()
-        loop = pipeline.build_loop(pipeline.assemble(Recipe.of(**keys)), tmp_path, record=False)
+        loop = pipeline.build_loop(assembly.assemble(Recipe.of(**keys)), tmp_path, record=False)
         steps = Steps()
         loop.hooks = [steps]
         loop.run()

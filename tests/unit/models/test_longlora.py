@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import tunewright
-from tunewright import pipeline
+from tunewright import assembly, pipeline
 from tunewright.errors import BadInput
 from tunewright.export import export
 from tunewright.models.context import LongLoRA
@@ -171,7 +171,7 @@ def test_data_and_model_know_the_new_length(tmp_path, precision):
 
 def test_a_length_beyond_the_new_one_is_refused(tmp_path):
     with pytest.raises(BadInput, match="longer than the model's context"):
-        pipeline.read(recipe(tmp_path, data={"max_length": 300}))
+        assembly.read(recipe(tmp_path, data={"max_length": 300}))
 
 
 def test_packing_is_refused(tmp_path):
@@ -182,10 +182,10 @@ def test_packing_is_refused(tmp_path):
 def test_a_teacher_must_take_the_length_too(tmp_path):
     keys = {"objective": "logit_distillation", "supplies": {"teacher": str(tmp_path / "model")}}
     with pytest.raises(BadInput, match="takes shorter sequences"):
-        pipeline.assemble(recipe(tmp_path, **keys))
+        assembly.assemble(recipe(tmp_path, **keys))
     (tmp_path / "again").mkdir()
     keys["supplies"] = {"teacher": str(tmp_path / "again" / "model")}
-    pipeline.assemble(recipe(tmp_path / "again", data={"max_length": 128, "max_lost": 1.0}, **keys))
+    assembly.assemble(recipe(tmp_path / "again", data={"max_length": 128, "max_lost": 1.0}, **keys))
 
 
 def test_a_merged_checkpoint_knows_its_positions(tmp_path):

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tunewright.assembly import load_base, read
 from tunewright.data.records import Record, Turn
 from tunewright.models.writing import ModelWriter, writers
-from tunewright.pipeline import load_base, read
 from tunewright.recipe import ModelSpec, Recipe
 from tunewright.testing.models import tiny_folder, tiny_tokenizer
 from tunewright.train.processes import World
