@@ -9,6 +9,7 @@ from test_comparison_beside import Standin, scored
 
 from tunewright.comparison import Arm, Landscape, Tuning, compare, phases
 from tunewright.comparison.changing import changing
+from tunewright.comparison.cluster import remotely
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, Result, digests, score_of, trial_recipe
 from tunewright.comparison.kept import Kept
@@ -60,6 +61,19 @@ def noisy(small):
     return {**small, "adapter": adapter, "regularize": ["lora_ggpo"], "train": {**small["train"], "steps": 7}}
 
 
+def allocated(small):
+    """Ranks that move between layers, by the adapter's own hook."""
+    return {**small, "adapter": {"method": "adalora"}, "train": {**small["train"], "steps": 9}}
+
+
+def resting(small):
+    """Layers at rest by turns, with bases of gradients whose state is in few bits."""
+    return {
+        **small, "adapter": "full", "optimizer": {"method": "q_galore", "lr": 1e-2, "rank": 2, "gap": 2},
+        "layers": {"method": "lisa", "blocks": 1, "every": 2}, "train": {**small["train"], "steps": 9},
+    }  # fmt: skip
+
+
 def test_a_job_names_the_one_it_goes_on_from(small):
     whole = job(small, A, B, C)
     assert whole.parent == job(small, A, B) and whole.parent.parent == job(small, A) and job(small, A).parent is None
@@ -69,7 +83,7 @@ def test_a_job_names_the_one_it_goes_on_from(small):
     assert plain.parent is None and Job.of(json.loads(json.dumps(plain.plain()))) == plain
 
 
-@pytest.mark.parametrize("changed", [lambda one: one, noisy])
+@pytest.mark.parametrize("changed", [lambda one: one, noisy, allocated, resting])
 def test_going_on_from_checkpoints_equals_training_from_the_start(small, kept, tmp_path, weights, changed):
     own = changed(small)
     for trained in ((A,), (A, B), (A, B, C)):
@@ -82,6 +96,13 @@ def test_going_on_from_checkpoints_equals_training_from_the_start(small, kept, t
     (job(own, A, B).checkpoint(tmp_path) / "trained.safetensors").write_bytes(b"")
     perform(job(own, A, B, C), kept, tmp_path)
     assert equal(weights[2], weights[5])
+
+
+def test_where_no_folder_is_shared_a_trial_is_trained_from_the_start_to_the_same(small, kept):
+    local = perform(job(small, A, B, C), kept)
+    answer = remotely(job(small, A, B, C).plain())
+    result = json.loads(answer["result"])
+    assert result["scores"][0]["values"] == local.scores[0].values.tolist()
 
 
 def test_what_changes_takes_effect_from_its_interval_on_and_equal_phases_are_a_plain_trial(small, kept, weights):
@@ -117,7 +138,6 @@ def test_a_member_that_diverges_is_a_result_without_a_checkpoint(small, kept, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["pbt", "pb2"])
 def test_the_winners_schedule_gives_the_winners_weights(small, kept, tmp_path, weights, sampler):
     """A whole search in this process: the schedule that is told, trained by itself under the tuning seed, ends bit for
@@ -302,7 +322,14 @@ def test_a_whole_comparison_follows_the_schedules_it_found(small, tmp_path, monk
         ranks = row["landscape"]["adapter.rank"]
         assert [one["value"] for one in ranks] == [2, 4] and ranks[0]["mean"] != ranks[1]["mean"]
     page = (out / "comparison.html").read_text()
-    for words in ("Tuner pbt", "at 2 equal intervals", "population of 3", "Interquartile mean", "1. optimizer.lr"):
+    for words in (
+        "Tuner pbt",
+        "at 2 equal intervals",
+        "population of 3",
+        "Members",
+        "Interquartile mean",
+        "1. optimizer.lr",
+    ):
         assert words in page
     recipe = found.arm("one").recipe
     assert recipe["optimizer"]["lr"] == plain["arms"][1]["tuned"]["schedule"][0]["optimizer.lr"]
