@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tunewright.assembly import Assembly
 from tunewright.comparison.jobs import Job, with_values
 from tunewright.errors import BadInput
@@ -26,11 +28,12 @@ def follow(job: Job, assembly: Assembly, hooks: Sequence[Hook], scratch: Path, f
     `BadInput` where an interval would have no step.
     """
     phases, parent = job.trained, _whole(job.parent, folder)
-    loop, states = None, list[Any]()
+    loop, states, weights = None, list[Any](), dict[str, Tensor]()
     for index in range(len(phases) - 1 if parent else 0, len(phases)):
         fresh = build_loop(_with(assembly, phases[index]), scratch, record=False)
         if loop is not None:
             fresh.state = loop.state
+            fresh.attached.load_state(weights)
             fresh.optimizer.state.update(loop.optimizer.state)
             for hook, state in zip(fresh.hooks, states, strict=False):
                 hook.load_state(state)
@@ -41,8 +44,10 @@ def follow(job: Job, assembly: Assembly, hooks: Sequence[Hook], scratch: Path, f
         for hook in loop.hooks:
             hook.on_start(loop)
         loop.advance(end(job, loop.total, index + 1) - loop.state.step)
-        # Asked as for a checkpoint, before hooks put away what they hold.
-        states = [json.loads(json.dumps(hook.state())) for hook in loop.hooks]
+        # As a checkpoint has them, before hooks put away what they hold, in themselves or on the adapter.
+        if index + 1 < len(phases):
+            states = [json.loads(json.dumps(hook.state())) for hook in loop.hooks]
+            weights = {name: value.clone() for name, value in loop.attached.state().items()}
         if folder is not None and index + 1 == len(phases) < len(job.phases):
             write_folder(job.checkpoint(folder), *pack(loop))
         for hook in loop.hooks:

@@ -40,9 +40,13 @@ def whole(value: Tensor) -> Tensor:
 
 
 def like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A whole tensor as `parameter` is: sharded the same way when that is sharded and of the same shape."""
-    if not is_sharded(parameter) or value.shape != parameter.shape:
+    """A whole tensor as `parameter` is, where it has the same shape: sharded the same way, or in the same order."""
+    if value.shape != parameter.shape:
         return value
+    if not is_sharded(parameter):
+        # Fused optimizers walk through parameter and state as they lie in memory.
+        same = value.stride() == parameter.stride()
+        return value if same else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
     placed: Any = parameter

@@ -74,6 +74,16 @@ def resting(small):
     }  # fmt: skip
 
 
+def split(small):
+    """Weights that do not lie in memory row by row, as a decomposition gives them."""
+    return {**small, "adapter": "pissa"}
+
+
+def exchanged(small):
+    """Gradients that the adapter gathers over steps of two intervals."""
+    return {**small, "adapter": "spiel", "train": {**small["train"], "steps": 9}}
+
+
 def test_a_job_names_the_one_it_goes_on_from(small):
     whole = job(small, A, B, C)
     assert whole.parent == job(small, A, B) and whole.parent.parent == job(small, A) and job(small, A).parent is None
@@ -83,7 +93,7 @@ def test_a_job_names_the_one_it_goes_on_from(small):
     assert plain.parent is None and Job.of(json.loads(json.dumps(plain.plain()))) == plain
 
 
-@pytest.mark.parametrize("changed", [lambda one: one, noisy, allocated, resting])
+@pytest.mark.parametrize("changed", [lambda one: one, noisy, allocated, resting, split, exchanged])
 def test_going_on_from_checkpoints_equals_training_from_the_start(small, kept, tmp_path, weights, changed):
     own = changed(small)
     for trained in ((A,), (A, B), (A, B, C)):
