@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def pack(loop: Loop) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     described = {
         "state": asdict(loop.state),
         "optimizer": numbers,
-        "hooks": {type(hook).__name__: state for hook in loop.hooks if (state := hook.state())},
+        "hooks": {key: state for key, hook in _keyed(loop.hooks) if (state := hook.state())},
     }
     return tensors, described
 
@@ -152,8 +153,8 @@ def unpack(loop: Loop, folder: Path) -> None:
             raise BadInput("the checkpoint belongs to another run", file=folder, found=owner)
         loop.optimizer.state[parameters[owner]][key] = like(parameters[owner], value.to(parameters[owner].device))
     torch.set_rng_state(tensors["random"]["torch"])
-    for hook in loop.hooks:
-        hook.load_state(described["hooks"].get(type(hook).__name__, {}))
+    for key, hook in _keyed(loop.hooks):
+        hook.load_state(described["hooks"].get(key, {}))
 
 
 def _hash(file: Path) -> str:
@@ -172,3 +173,13 @@ def _synchronise(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _keyed(hooks: Sequence[Hook]) -> Iterator[tuple[str, Hook]]:
+    """Every hook with the name of its class and its number among those of that class, as hooks without state come and
+    go between runs."""
+    seen: Counter[str] = Counter()
+    for hook in hooks:
+        name = f"{type(hook).__module__}.{type(hook).__qualname__}"
+        yield f"{name} {seen[name]}", hook
+        seen[name] += 1

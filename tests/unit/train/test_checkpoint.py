@@ -223,3 +223,21 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot be written: Not a directory"):
         write_folder(tmp_path / "file" / "step", {"a": {"x": torch.ones(1)}}, {})
+
+
+def test_two_hooks_of_one_class_keep_their_own_state(tmp_path):
+    class Counting(Hook):
+        def __init__(self, value=0):
+            self.value = value
+
+        def state(self):
+            return {"value": self.value}
+
+        def load_state(self, state):
+            self.value = state["value"]
+
+    loop = tiny_loop(hooks=[Counting(1), Counting(2)])
+    write_folder(tmp_path / "kept", *pack(loop))
+    other = tiny_loop(hooks=[Hook(), Counting(), Counting()])
+    unpack(other, tmp_path / "kept")
+    assert [hook.value for hook in other.hooks[1:]] == [1, 2]
