@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tunewright.adapters import LoRA, MixLoRA
-from tunewright.adapters.mixtures.mixlora import ExpertBalance, balance
+from tunewright.adapters.mixtures._balance import ExpertBalance, balance
 from tunewright.errors import BadInput
 from tunewright.models.quantize.nf4 import NF4
 from tunewright.objectives.preference.dpo import DPO

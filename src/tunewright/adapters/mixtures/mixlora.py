@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from tunewright.adapters.base import Adapter, Attached
 from tunewright.adapters.low_rank._family import _put, kaiming
-from tunewright.adapters.low_rank._layer import LowRankLayer, _Added
+from tunewright.adapters.low_rank._layer import LowRankLayer
+from tunewright.adapters.mixtures._balance import ExpertBalance
+from tunewright.adapters.mixtures._experts import ExpertLayer, Mixture, Turn
 from tunewright.catalog import Paper, option
-from tunewright.data.batches import Batch
 from tunewright.errors import BadInput
 from tunewright.hooks import Hook
 from tunewright.models.layers import linear_layers, matches, shape_of, targets
-
-if TYPE_CHECKING:
-    from tunewright.objectives.base import Loss
-    from tunewright.train.loop import Loop, Step
 
 ALL_ATTENTION = "all-attention"
 
@@ -135,115 +131,6 @@ class MixLoRA(Adapter):
         return list(chosen)
 
 
-class Turn:
-    """Which expert a block runs now, if any: on `rows` of its `whole` input, which are `part`."""
-
-    def __init__(self) -> None:
-        self.expert: int | None = None
-        self.once: dict[nn.Module, Tensor] = {}
-        """What layers at the block's entry make of the whole input."""
-        self.whole = self.part = self.rows = torch.empty(0)
-
-    def begin(self, expert: int, whole: Tensor, rows: Tensor) -> None:
-        """The next expert of the same pass."""
-        self.expert, self.whole, self.rows = expert, whole, rows
-        self.part = whole.index_select(0, rows)
-
-    def end(self) -> None:
-        """The pass is over."""
-        self.expert, self.once = None, {}
-        self.whole = self.part = self.rows = torch.empty(0)
-
-
-class ExpertLayer(nn.Module):
-    """A frozen linear layer with an update of low rank per expert: `down` [rank, in] and `up` [out, rank] of each."""
-
-    def __init__(self, base: nn.Module, method: MixLoRA, turn: Turn) -> None:
-        super().__init__()
-        out, width = shape_of(base)
-        device: torch.device = base.weight.device  # type: ignore[assignment]
-        self.base, self.turn = base, turn
-        self.down = nn.ParameterList(kaiming(method.rank, width) for _ in range(method.num_experts)).to(device)
-        self.up = nn.ParameterList(torch.zeros(out, method.rank) for _ in range(method.num_experts)).to(device)
-        self.scale, self.dropout = method.alpha / method.rank, method.dropout
-        self.train(base.training)
-
-    @property
-    def weight(self) -> Tensor:
-        """The base layer's weight; code that looks at a linear layer's dtype or device finds it here."""
-        weight: Tensor = self.base.weight  # type: ignore[assignment]
-        return weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        turn = self.turn
-        if turn.expert is None:
-            plain: Tensor = self.base(x)
-            return plain
-        if x is turn.part:
-            if self not in turn.once:
-                turn.once[self] = self.base(turn.whole)
-            base = turn.once[self].index_select(0, turn.rows)
-        else:
-            base = self.base(x)
-        inner = nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
-        added: Tensor = _Added.apply(base, inner, self.down[turn.expert], self.up[turn.expert], self.scale)
-        return added
-
-
-@dataclass(frozen=True)
-class Routing:
-    """What a block's router said of each token: `probabilities` float32 [tokens, E], `chosen` int64 and `weights`
-    float32 [tokens, k]."""
-
-    probabilities: Tensor
-    chosen: Tensor
-    weights: Tensor
-
-
-class Mixture(nn.Module):
-    """A feed-forward block whose experts differ by their updates."""
-
-    def __init__(self, base: nn.Module, method: MixLoRA, turn: Turn, width: int, device: torch.device) -> None:
-        super().__init__()
-        self.base, self.method, self.turn = base, method, turn
-        self.router = nn.Parameter((method.router_std * torch.randn(method.num_experts, width)).to(device))
-        self.enabled = True
-        self.seen: list[Routing] | None = None
-        self.train(base.training)
-
-    def route(self, x: Tensor) -> Routing:
-        """Experts and their weights for tokens [n, d]."""
-        method, read = self.method, x.float()
-        if method.jitter and self.training:
-            read = read * torch.empty_like(read).uniform_(1 - method.jitter, 1 + method.jitter)
-        with torch.autocast(x.device.type, enabled=False):
-            probabilities = (read @ self.router.T).softmax(-1)
-        weights, chosen = probabilities.topk(method.top_k, -1)
-        if method.renormalize:
-            weights = weights / weights.sum(-1, keepdim=True)
-        return Routing(probabilities, chosen, weights)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.enabled:
-            plain: Tensor = self.base(x)
-            return plain
-        flat, turn = x.flatten(0, -2), self.turn
-        routing = self.route(flat)
-        if self.seen is not None:
-            self.seen.append(routing)
-        out = torch.zeros(flat.shape, dtype=torch.float32, device=x.device)
-        try:
-            for expert in range(self.method.num_experts):
-                rows, slots = (routing.chosen == expert).nonzero(as_tuple=True)
-                if len(rows):
-                    turn.begin(expert, flat, rows)
-                    made = self.base(turn.part) * routing.weights[rows, slots, None]
-                    out = out.index_add(0, rows, made.float())
-        finally:
-            turn.end()
-        return out.to(x.dtype).view(x.shape)
-
-
 class AttachedMixLoRA(Attached):
     """Mixtures in place of feed-forward blocks, low-rank layers in place of other linear layers."""
 
@@ -305,105 +192,3 @@ class AttachedMixLoRA(Attached):
 
     def hook(self) -> Hook | None:
         return ExpertBalance(self) if self.method.balance else None
-
-
-class ExpertBalance(Hook):
-    """Adds the balance among experts to the loss; knows the assignments of the step before."""
-
-    def __init__(self, attached: AttachedMixLoRA) -> None:
-        self.attached, self.mixtures = attached, list(attached.mixtures.values())
-        self.device = self.mixtures[0].router.device
-        self.counts = torch.zeros(len(self.mixtures), attached.method.num_experts, device=self.device)
-        self.shares: Tensor | None = None
-        self.batches: list[Batch] | None = None
-
-    def on_end(self, loop: Loop) -> None:
-        if self._hear in loop.policy.listeners:
-            loop.policy.listeners.remove(self._hear)
-
-    def on_batches(self, loop: Loop, batches: list[Batch]) -> list[Batch]:
-        if self.shares is None:
-            for batch in batches:
-                self._listen(loop)
-                with torch.no_grad():
-                    loop.policy.hidden(batch)
-                trained = torch.zeros(len(batch.indices), device=self.device)
-                own = trained.index_add(0, batch.sequence.clamp(min=0).flatten(), batch.weights.abs().flatten())
-                self._count(self._heard(batch, own))
-            self._share(loop)
-        return batches
-
-    def on_batch(self, loop: Loop, batch: Batch) -> Batch:
-        self._listen(loop)
-        return batch
-
-    def _listen(self, loop: Loop) -> None:
-        if self._hear not in loop.policy.listeners:
-            loop.policy.listeners.append(self._hear)
-        self.batches = []
-        for mixture in self.mixtures:
-            mixture.seen = []
-
-    def _hear(self, batch: Batch) -> None:
-        if self.batches is not None and self.mixtures[0].enabled:
-            self.batches.append(batch)
-
-    def _heard(self, batch: Batch, weights: Tensor) -> list[list[tuple[Tensor, Routing]]]:
-        """For each block, the passes over a batch since `_listen`: the weight of every token, and its routing."""
-        every = [spread(each, batch, weights) for each in self.batches or ()]
-        found = [list(zip(every, mixture.seen or (), strict=True)) for mixture in self.mixtures]
-        self.batches = None
-        for mixture in self.mixtures:
-            mixture.seen = None
-        return found
-
-    def _count(self, heard: list[list[tuple[Tensor, Routing]]]) -> None:
-        for counts, passes in zip(self.counts, heard, strict=True):
-            for tokens, routing in passes:
-                share = tokens[:, None].expand(routing.chosen.shape)
-                counts.index_add_(0, routing.chosen.flatten(), share.flatten())
-
-    def _share(self, loop: Loop) -> None:
-        counts = loop.world.sum(self.counts)
-        self.shares = counts / counts.sum(1, keepdim=True).clamp(min=1e-12)
-        self.counts = torch.zeros_like(counts)
-
-    def on_loss(self, loop: Loop, batch: Batch, loss: Loss) -> Loss:
-        if self.batches is None or self.shares is None:
-            return loss
-        heard = self._heard(batch, loss.per_sequence[1].detach())
-        self._count(heard)
-        terms = [
-            balance(shares, torch.stack([tokens @ routing.probabilities for tokens, routing in passes]).sum(0))
-            / torch.stack([tokens.sum() for tokens, _ in passes]).sum().clamp(min=1e-12)
-            for shares, passes in zip(self.shares, heard, strict=True)
-        ]
-        term = torch.stack(terms).sum() * loss.weight
-        added = self.attached.method.balance * term
-        return replace(loss, total=loss.total + added, parts={**loss.parts, "balance": term.detach()})
-
-    def after_step(self, loop: Loop, step: Step) -> None:
-        self._share(loop)
-
-    def state(self) -> dict[str, Any]:
-        return {} if self.shares is None else {"shares": self.shares.tolist()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.shares = torch.tensor(state["shares"], device=self.device) if state else None
-
-
-def balance(shares: Tensor, probabilities: Tensor) -> Tensor:
-    """E * sum_i f_i P_i over experts [E]: 1 where either is even."""
-    return len(shares) * (shares * probabilities).sum()
-
-
-def spread(computed: Batch, batch: Batch, weights: Tensor) -> Tensor:
-    """The weight float32 [rows * width] of every token of a pass over (some of) a batch's sequences: that of its
-    sequence, `weights` [sequences of the batch], divided among its tokens; 0 for padding."""
-    same = computed.indices[:, None] == batch.indices
-    if not len(computed.indices):
-        return weights.new_zeros(computed.sequence.numel())
-    own = weights[same.int().argmax(1)] * same.any(1)
-    number, real = computed.sequence.flatten().clamp(min=0), computed.sequence.flatten() >= 0
-    lengths = own.new_zeros(len(own)).index_add(0, number, real.to(own.dtype))
-    return (own / lengths.clamp(min=1))[number] * real
