@@ -32,7 +32,8 @@ class PromptEnsemble(Claim):
     demonstrations in training prompts are not tested here.
 
     An earlier form on the sentiment of reviews, which the model hardly learns, stayed undecided with 6, 14 and 16 seeds
-    (19.9% [16.1, 23.6] with the last); the criteria are those of that form.
+    (19.9% [16.1, 23.6] with the last); the criteria are those of that form. Twelve seeds of this one gave 24.0% [22.8,
+    25.3] in eleven minutes; eight keep it within ten.
     """
 
     name: ClassVar[str] = "prompt_ensemble"
@@ -52,7 +53,7 @@ class PromptEnsemble(Claim):
         Criterion("relative reduction of the calibration error", "above", 0.2, "share"),
         Criterion("accuracy of the ensemble minus that of single formats", "above", -1.0, "points"),
     )
-    seeds: ClassVar[int] = 12
+    seeds: ClassVar[int] = 8
     budget: ClassVar[str] = "20 steps of 1,024 tokens per seed"
 
     def findings(self, bench: Bench) -> Findings:
