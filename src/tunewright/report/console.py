@@ -46,10 +46,9 @@ def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | N
     out = console or Console()
     out.print(Text(), Text(found["verdict"], style="bold"), Text(), sep="\n")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("arm", overflow="fold", min_width=8)
-    for name in ("mean [95% interval]", "difference", "p, corrected", "won, tied, lost", "time", "memory"):
+    table.add_column("arm", overflow="fold", min_width=12, ratio=1)
+    for name in ("mean", "difference", "p\neffect", "won, tied\nlost", "time\nmemory"):
         table.add_column(Text(name), justify="right", no_wrap=True)
-    table.add_column("finding")
     described = found["measures"][found["measure"]]
     for row in found["arms"]:
         level = Measure(
@@ -60,18 +59,18 @@ def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | N
         )  # fmt: skip
         ends = ", ".join(figures.level(level, row[end]) for end in ("low", "high"))
         judged = row["delta"] is not None
+        size = row["effect_size"]
         table.add_row(
-            Text(row["name"]),
-            Text(f"{figures.level(level, row['mean'])} [{ends}]"),
+            Text(row["name"]) + Text(f"\n{level.finding}", style=COLOURS[level.tone]),
+            f"{figures.level(level, row['mean'])}\n\\[{ends}]",
             Text(
-                f"{figures.change(level, row['delta'])} {figures.interval(level)}" if judged else "",
+                f"{figures.change(level, row['delta'])}\n{figures.interval(level)}" if judged else "",
                 style=COLOURS[level.tone],
             ),
-            f"{row['p_corrected']:.2g}" if judged else "",
-            f"{row['wins']}, {row['ties']}, {row['losses']}" if judged else "",
-            figures.duration(row["cost"]["seconds"]),
-            figures.memory(row["cost"]["peak_memory_bytes"]),
-            Text(level.finding, style=COLOURS[level.tone]),
+            f"{row['p_corrected']:.2g}\n{'' if size is None else f'{size:+.2f}'}" if judged else "",
+            f"{row['wins']}, {row['ties']}\n{row['losses']}" if judged else "",
+            f"{figures.duration(row['cost']['seconds'])}\n{figures.memory(row['cost']['peak_memory_bytes'])}",
+            end_section=True,
         )
     out.print(table)
     for warning in found["warnings"]:

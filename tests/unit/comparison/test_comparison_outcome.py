@@ -101,10 +101,14 @@ def test_the_terminal_shows_the_table(outcome):
 
     found = outcome({"a": BASE, "b": GOOD}, warnings=("look here",))
     shown = io.StringIO()
-    show_comparison(plain(found), found.folder, Console(file=shown, width=160))
+    show_comparison(plain(found), found.folder, Console(file=shown, width=80))
     text = shown.getvalue()
-    assert found.verdict[:60] in text and "reference" in text and "better" in text and "warning: look here" in text
-    assert "40, 0, 0" in text and "comparison.html" in text
+    assert found.verdict[:60] in text and "warning: look here" in text and "comparison.html" in text
+    table = text[text.index("difference") : text.index("warning")]
+    assert "…" not in table, "a narrow terminal must not cut what was found"
+    lines = [line.split() for line in table.splitlines() if line.strip()]
+    assert {"a", "b", "reference", "better"} <= {words[0] for words in lines}
+    assert "40, 0" in table and "memory" in text
 
 
 def test_the_time_to_a_target_is_scored_against_the_fastest(outcome):
