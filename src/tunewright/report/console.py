@@ -20,18 +20,24 @@ COLOURS = {"better": "green", "worse": "red", "changed": "magenta", "open": ""}
 
 def show(evidence: Evidence, folder: Path, console: Console | None = None) -> None:
     """Prints the verdict, the measures with their intervals, warnings, cost, and where the files are."""
-    (console or Console()).print(summary(evidence, folder))
+    out = console or Console()
+    out.print(_summary(evidence))
+    files = {"report": folder / html.FILE, "evidence": folder / FILE, "adapter": folder / "adapter"}
+    _show_files(out, **{name: file for name, file in files.items() if file.exists()})
 
 
-def summary(evidence: Evidence, folder: Path) -> RenderableType:
-    """What `show` prints."""
+def _show_files(out: Console, **files: Path) -> None:
+    """A line per file, never broken: a path is there to be copied."""
+    for name, file in files.items():
+        out.print(Text(f"{name:<9} {file}"), soft_wrap=True)
+
+
+def _summary(evidence: Evidence) -> RenderableType:
     parts: list[RenderableType] = [Text(), Text(evidence.verdict, style="bold"), Text()]
     if evidence.measures:
         parts.append(_table(evidence.measures))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in evidence.data.warnings]
     parts += [_cost(evidence), Text()]
-    names = (("report", html.FILE), ("evidence", FILE), ("adapter", "adapter"))
-    parts += [Text(f"{name:<9} {folder / file}", overflow="fold") for name, file in names if (folder / file).exists()]
     return Group(*parts)
 
 
@@ -75,8 +81,7 @@ def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | N
     out.print(table)
     for warning in found["warnings"]:
         out.print(Text(f"warning: {warning}", style="yellow"))
-    for name, file in (("report", "comparison.html"), ("numbers", "comparison.json")):
-        out.print(Text(f"{name:<9} {folder / file}", overflow="fold"))
+    _show_files(out, report=folder / "comparison.html", numbers=folder / "comparison.json")
 
 
 def show_methods(described: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
@@ -122,8 +127,9 @@ def show_chain(found: Mapping[str, Any], folder: Path, console: Console | None =
     for name, scores in zip(["base", *found["stages"]], found["matrix"], strict=True):
         table.add_row(Text(f"after {name}"), *(f"{score:.3f}" for score in scores))
     kept = [Text(f"{name:<12} {value:.3f}  {said}") for name, value, said in found["quantities"] if value is not None]
-    where = Text(f"\nchain     {folder / 'chain.html'}", overflow="fold")
-    (console or Console()).print(Text(found["verdict"], style="bold"), table, *kept, where, sep="\n")
+    out = console or Console()
+    out.print(Text(found["verdict"], style="bold"), table, *kept, Text(), sep="\n")
+    _show_files(out, chain=folder / "chain.html")
 
 
 VERDICTS = {"holds": "green", "does not hold": "red", "undecided": "yellow", None: "dim"}

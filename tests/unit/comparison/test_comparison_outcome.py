@@ -1,6 +1,7 @@
 """Effects, verdict and page from known scores: direction, correction, what may be said and what not."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,10 +101,11 @@ def test_the_terminal_shows_the_table(outcome):
     from tunewright.report.console import show_comparison
 
     found = outcome({"a": BASE, "b": GOOD}, warnings=("look here",))
-    shown = io.StringIO()
-    show_comparison(plain(found), found.folder, Console(file=shown, width=80))
+    shown, folder = io.StringIO(), Path("/a/long/folder" * 8)
+    show_comparison(plain(found), folder, Console(file=shown, width=80))
     text = shown.getvalue()
-    assert found.verdict[:60] in text and "warning: look here" in text and "comparison.html" in text
+    assert found.verdict[:60] in text and "warning: look here" in text
+    assert f"{folder}/comparison.html\n" in text, "a path is there to be copied"
     table = text[text.index("difference") : text.index("warning")]
     assert "…" not in table, "a narrow terminal must not cut what was found"
     lines = [line.split() for line in table.splitlines() if line.strip()]
