@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tunewright.data.spelling import Spelled, spelled
 from tunewright.errors import BadInput
 
 Offsets = list[tuple[int, int]]
@@ -63,6 +64,10 @@ class Encoder:
         Tokenizers that mark the start of a string (by a space put in front) would otherwise put that mark here.
         """
         return self._behind(texts) if self._marks_starts else self.ids(texts)
+
+    def spelled(self, ids: Sequence[int]) -> Spelled:
+        """The text of token ids without special tokens, and the characters of each."""
+        return spelled(ids, lambda part: str(self._backend.decode(list(part), skip_special_tokens=True)))
 
     def name(self, index: int) -> str:
         """The text of one token, special tokens visible."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def prepare(
     if refused and strict:
         raise refused[0]
     return Prepared(
-        train=train, eval=held, eval_records=records, sources=reports,
+        train=replace(train, speller=made_by[0].encoder.spelled), eval=held, eval_records=records, sources=reports,
         names=tuple(numbered[number].name for number in sorted(numbered)),
         warnings=cautions.warnings(reports, made_by, tokenizer, limit), hashes=found.digests, renderers=made_by,
         limit=limit, reused=not fresh, refused=refused, held=contents, completion=completion,

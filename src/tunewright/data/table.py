@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.data.spelling import Spelled, Speller
+
 
 @dataclass(frozen=True)
 class Table:
@@ -22,7 +24,8 @@ class Table:
     `columns` holds one value per sequence; always there: `source` (index of the recipe's source), `file` (index into
     `files`), `line`, and `prompt` (tokens before the first trained one). `token_columns` holds one value per token. What
     methods ask for by name stands beside them: int64 or float64 per sequence, float32 per token. Each `together`
-    sequences in a row are a unit (a pair of answers): drawn together, and computed in one micro-batch.
+    sequences in a row are a unit (a pair or a group of answers): drawn together, and computed in one micro-batch.
+    `speller` tells the text of token ids; `spelled` asks it.
     """
 
     ids: NDArray[np.int32]
@@ -32,6 +35,7 @@ class Table:
     token_columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     together: int = 1
+    speller: Speller | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -41,6 +45,12 @@ class Table:
         """Tokens of each sequence, int64 [sequences]."""
         lengths: NDArray[np.int64] = np.diff(self.starts)
         return lengths
+
+    def spelled(self, ids: Sequence[int]) -> Spelled:
+        """The text of token ids, and the characters of each. Raises `ValueError` for a table without a tokenizer."""
+        if self.speller is None:
+            raise ValueError("nothing tells the text of these tokens: the table was made without a tokenizer")
+        return self.speller(ids)
 
     def where(self, index: int) -> str:
         """`FILE:LINE` of a sequence's record."""

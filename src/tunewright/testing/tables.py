@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, Answers
 from tunewright.data.batches import Plan, Share
+from tunewright.data.spelling import Spelled
 from tunewright.data.table import Table
 from tunewright.testing.models import VOCABULARY
 
@@ -54,7 +55,14 @@ def random_table(
         },
         files=("rows.jsonl",),
         together=together,
+        speller=_spelled,
     )
+
+
+def _spelled(ids: Sequence[int]) -> Spelled:
+    """A character per token, a line's end for every seventh of the vocabulary."""
+    text = "".join("\n" if index % 7 == 0 else chr(0x100 + index) for index in ids)
+    return Spelled(text, [(at, at + 1) for at in range(len(ids))])
 
 
 def _judged(answers: Answers | None, count: int) -> dict[str, NDArray[np.generic]]:

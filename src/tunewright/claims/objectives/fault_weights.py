@@ -53,10 +53,10 @@ class FaultWeights(OnRows):
     rates: ClassVar[Sequence[float]] = (1e-3, 3e-3)
     tuned_by: ClassVar[str] = "exact_match"
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "sft": {"objective": {"method": "fait", "scale": 0.0}},
+        "sft": {"objective": {"method": "fait", "granularity": "token", "scale": 0.0}},
         # So steep that the largest weight is reached whatever the model prefers.
-        "fixed": {"objective": {"method": "fait", "scale": 1e9, "w_max": 2.0}},
-        "fait": {"objective": "fait"},
+        "fixed": {"objective": {"method": "fait", "granularity": "token", "scale": 1e9, "w_max": 2.0}},
+        "fait": {"objective": {"method": "fait", "granularity": "token"}},
     }
     measured: ClassVar[Mapping[str, tuple[str, str, str]]] = {
         "right programs, FAIT minus SFT": ("right", "fait", "sft"),
