@@ -27,6 +27,7 @@ PLURALS = {
     "optimizer": "Optimizers",
     "schedule": "Schedules",
     "vocabulary": "Vocabularies",
+    "decoder": "Decoders",
 }
 KEYS = {
     "task": "evaluate",

@@ -17,6 +17,7 @@ from tunewright.costs import micro_batch_tokens, width_multiple
 from tunewright.data.batches import Plan, Share
 from tunewright.data.order.base import Order
 from tunewright.data.prepare import Prepared, prepare
+from tunewright.decode.base import Decoder
 from tunewright.document import find_path
 from tunewright.evaluate.base import Subject
 from tunewright.evaluate.rows import subject
@@ -61,8 +62,12 @@ class Assembly:
     def subject(self, limit: int | None = None) -> Subject:
         """The policy under measurement on the recipe's evaluation rows."""
         return subject(
-            self.policy, self.loaded.tokenizer, self.data, self.recipe, batch_tokens=EVALUATION_TOKENS, limit=limit
-        )
+            self.policy, self.loaded.tokenizer, self.data, self.recipe, batch_tokens=EVALUATION_TOKENS, limit=limit,
+            decoders=self._decoders,
+        )  # fmt: skip
+
+    def _decoders(self) -> tuple[Decoder, ...]:
+        return cast(tuple[Decoder, ...], self.recipe.decode) if self.attached.enabled else ()
 
 
 def assemble(
@@ -90,6 +95,8 @@ def assemble(
         say(f"Warning: {warning}")
     torch.manual_seed(recipe.train.seed)
     loaded = loaded or load_base(recipe, world)
+    for decoder in cast(tuple[Decoder, ...], recipe.decode):
+        decoder.processor(loaded.tokenizer, [], frozenset())
     precision = resolve_precision(recipe.train.precision)
     attached = attach(recipe, loaded, precision, world)
     settings = _settings(recipe, loaded, data, world)

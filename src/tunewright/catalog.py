@@ -30,9 +30,11 @@ ROOMS: dict[str, str] = {
     "regularizer": "tunewright.regularize",
     "format": "tunewright.data.formats",
     "order": "tunewright.data.order",
+    "augment": "tunewright.data.augment",
     "quantizer": "tunewright.models.quantize",
     "context": "tunewright.models.context",
     "vocabulary": "tunewright.models.vocabulary",
+    "decoder": "tunewright.decode",
     "task": "tunewright.evaluate.tasks",
     "claim": "tunewright.claims",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -35,18 +35,20 @@ class Tuned:
         """
         renderer = self.assembly.data.renderers[0]
         ids = renderer.prompt(_record(prompt, self.assembly.data.eval_records[0]))
-        chosen = decoding or Decoding(max_new_tokens=256, stop=self.assembly.subject().stop)
+        subject = self.assembly.subject()
+        chosen = decoding or Decoding(max_new_tokens=256, stop=subject.stop)
         policy, tokenizer = self.assembly.policy, self.assembly.loaded.tokenizer
         with self.assembly.attached.disabled():
             [base] = generate(policy, tokenizer, [ids], chosen)
-        [tuned] = generate(policy, tokenizer, [ids], chosen)
+        ruled = replace(chosen, processors=(*subject.processors([ids]), *chosen.processors))
+        [tuned] = generate(policy, tokenizer, [ids], ruled)
         return base.text, tuned.text
 
     def evaluate(self, tasks: Sequence[Method] | None = None) -> list[Measure]:
         """Base and tuned model on the recipe's tasks (or others), paired by example."""
         wanted = self.assembly.recipe.evaluate if tasks is None else tasks
         subject = self.assembly.subject()
-        with self.assembly.attached.disabled():
+        with self.assembly.policy.start():
             before, shots = measure(subject, wanted), with_shots(subject, wanted)
         return compare(before, measure(subject, wanted), shots)
 

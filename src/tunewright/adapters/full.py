@@ -58,7 +58,7 @@ class AttachedFull(Attached):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        with self.whole.swapped_out():
+        with super().disabled(), self.whole.swapped_out():
             yield
 
     def merge(self) -> None:

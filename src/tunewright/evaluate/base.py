@@ -15,8 +15,10 @@ from tunewright import catalog
 from tunewright.catalog import Method, option
 from tunewright.data.records import Record
 from tunewright.data.table import Table
+from tunewright.decode.base import Decoder
 from tunewright.document import Keys
 from tunewright.errors import BadInput, nearest
+from tunewright.models.generate import Decoding, LogitsProcessor
 from tunewright.models.policy import Policy
 
 Role = Literal["target", "retention", "other"]
@@ -91,7 +93,7 @@ class Subject:
 
     `rows` are those of `data.eval`. `read` gives the rows of a task's own data from its reading options (`path`,
     `format`, `fields`, `labels`) and whether they are read like the training data. `examples` are training records for
-    few-shot prompts. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
+    few-shot prompts; `decoders` gives what acts on answers, nothing while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
     `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention text is
     known. `stop` are the ids that end an answer.
     """
@@ -106,6 +108,15 @@ class Subject:
     limit: int | None = None
     embedded: bool = False
     origin: Keys = field(default_factory=lambda: Keys(None, {}))
+    decoders: Callable[[], Sequence[Decoder]] = tuple
+
+    def processors(self, prompts: Sequence[Sequence[int]]) -> tuple[LogitsProcessor, ...]:
+        """What the decoders do while these prompts (token ids) are answered."""
+        return tuple(one.processor(self.tokenizer, prompts, self.stop) for one in self.decoders())
+
+    def decoding(self, prompts: Sequence[Sequence[int]], new: int, *last: LogitsProcessor) -> Decoding:
+        """Greedy answers of at most `new` tokens to these prompts, through the decoders and then `last`."""
+        return Decoding(max_new_tokens=new, stop=self.stop, processors=(*self.processors(prompts), *last))
 
 
 class Further(NamedTuple):

@@ -13,7 +13,7 @@ from tunewright.document import Document, Keys, Place
 from tunewright.errors import BadInput
 from tunewright.recipe.composition import clashes
 from tunewright.recipe.resolving import resolved
-from tunewright.recipe.sections import LISTS, NESTED, OPTIONAL, SLOTS, DataSpec, ModelSpec, Section, TrainSpec
+from tunewright.recipe.sections import LISTS, NESTED, OPTIONAL, SLOTS, DataSpec, ModelSpec, Reading, Section, TrainSpec
 
 
 class Recipe(Section):
@@ -27,6 +27,7 @@ class Recipe(Section):
     schedule: SerializeAsAny[Method]
     layers: SerializeAsAny[Method] | None = None
     regularize: tuple[SerializeAsAny[Method], ...] = ()
+    decode: tuple[SerializeAsAny[Method], ...] = ()
     supplies: dict[str, str] = {}
     train: TrainSpec
     evaluate: tuple[SerializeAsAny[Method], ...]
@@ -71,18 +72,19 @@ class Recipe(Section):
         listed: dict[Place, Method | None] = {
             (key, index): method for key in LISTS for index, method in enumerate(getattr(self, key))
         }
-        return {place: one for place, one in (alone | nested | listed | self._formats).items() if one is not None}
+        return {place: one for place, one in (alone | nested | listed | self._reading).items() if one is not None}
 
     @property
-    def _formats(self) -> dict[Place, Method | None]:
-        """The formats that the data names, each under the first key that names it."""
+    def _reading(self) -> dict[Place, Method | None]:
+        """The formats and augmentations that the data names, each under the first key that names it."""
         found: dict[Place, Method | None] = {}
-        if isinstance(self.data.format, Method):
-            found["data", "format"] = self.data.format
+        listed: list[tuple[Place, Reading]] = [(("data",), self.data)]
         for key, sources in (("sources", self.data.sources), ("eval", self.data.eval)):
-            for index, source in enumerate(sources):
-                if isinstance(source.format, Method) and source.format not in found.values():
-                    found["data", key, index, "format"] = source.format
+            listed += [(("data", key, index), source) for index, source in enumerate(sources)]
+        for place, reading in listed:
+            named: dict[Place, Any] = {(*place, "format"): reading.format}
+            named |= {(*place, "augment", number): one for number, one in enumerate(reading.augment)}
+            found |= {at: one for at, one in named.items() if isinstance(one, Method) and one not in found.values()}
         return found
 
     @property

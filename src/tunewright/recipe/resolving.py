@@ -96,12 +96,16 @@ def _nested(document: Document, options: Mapping[str, Any], section: str) -> dic
 
 
 def _methods(document: Document, key: str, kind: str) -> tuple[Method, ...]:
-    value = document.keys.get(key)
+    return _all(document, kind, document.keys.get(key), (key,))
+
+
+def _all(document: Document, kind: str, value: Any, at: Place) -> tuple[Method, ...]:
+    """The methods of a kind where one, a list of them or none may stand."""
     if value is None:
         return ()
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_method(document, kind, item, (key, index)) for index, item in enumerate(value))
-    return (_method(document, kind, value, (key,)),)
+        return tuple(_method(document, kind, item, (*at, index)) for index, item in enumerate(value))
+    return (_method(document, kind, value, at),)
 
 
 def _supplies(document: Document) -> dict[str, str]:
@@ -189,7 +193,9 @@ def _data(document: Document) -> DataSpec:
 
 
 def _formatted(document: Document, options: Mapping[str, Any], at: Place) -> dict[str, Any]:
-    """The options with the row format among them found."""
+    """The options with the row format and the augmentations among them found."""
+    if "augment" in options:
+        options = {**options, "augment": _all(document, "augment", options["augment"], (*at, "augment"))}
     value = options.get("format", AUTO)
     if value == AUTO:
         return dict(options)

@@ -42,6 +42,18 @@ RowFormat = Annotated[Literal["auto"] | Method, BeforeValidator(_format), PlainS
 """A method of the kind `format`, or `auto`."""
 
 
+def _augments(value: Any) -> Any:
+    """A name, a method, or a list of them."""
+    listed = value if isinstance(value, list | tuple) else () if value is None else (value,)
+    return tuple(catalog.find("augment", one)() if isinstance(one, str) else one for one in listed)
+
+
+Augments = Annotated[
+    tuple[Method, ...], BeforeValidator(_augments), PlainSerializer(lambda listed: [_plain_format(one) for one in listed])
+]
+"""Methods of the kind `augment`, in the order in which they act."""
+
+
 class AddedTokens(Section):
     """New vocabulary entries and how their embedding rows begin."""
 
@@ -93,6 +105,10 @@ class Reading(Section):
     format: RowFormat = option(
         "auto", "The rows' format, a name or a method with options; `auto` recognises it by the fields and says so.",
         changes="tokens", to="text",
+    )  # fmt: skip
+    augment: Augments = option(
+        (), "What is made of the records as read: an augmentation, or a list of them in order.", changes="tokens",
+        to="supervised_icl",
     )  # fmt: skip
     fields: dict[str, str] = option(
         {},
@@ -268,7 +284,7 @@ NESTED = {
 OPTIONAL = {"layers": "layers"}
 """Keys that hold one method or none -> its kind."""
 
-LISTS = {"regularize": "regularizer"}
+LISTS = {"regularize": "regularizer", "decode": "decoder"}
 """Keys that hold a list of methods -> their kind."""
 
 SLOTS = {"adapter": "lora", "objective": "sft", "optimizer": "adamw", "schedule": "cosine"}

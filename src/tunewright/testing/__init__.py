@@ -23,5 +23,6 @@ CONTRACTS = {
     "vocabulary": "vocabularies.VocabularyContract",
     "order": "orders.OrderContract",
     "format": "formats.FormatContract",
+    "decoder": "decoders.DecoderContract",
 }
 """Kind -> its contract; a task is held to its options alone."""

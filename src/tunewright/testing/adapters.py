@@ -174,6 +174,7 @@ class AdapterContract:
         assert_equal(tuned, logits_of(policy, TABLE), 0.0)
         try:
             with attached.disabled():
+                assert not attached.enabled
                 raise KeyError
         except KeyError:
             assert_equal(tuned, logits_of(policy, TABLE), 0.0)

@@ -18,6 +18,12 @@ BLOCKS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_added(monkeypatch) -> None:
+    """Every test registers the page's methods anew."""
+    monkeypatch.setattr(catalog, "_added", {})
+
+
 def test_there_is_one_of_each_kind() -> None:
     assert set(BLOCKS) == set(catalog.ROOMS)
 

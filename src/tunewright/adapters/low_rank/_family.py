@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import torch
@@ -118,10 +118,7 @@ class AttachedLowRank(Attached):
             layer.unmerge()
             layer.enabled = False
         try:
-            if self.whole:
-                with self.whole.swapped_out():
-                    yield
-            else:
+            with super().disabled(), self.whole.swapped_out() if self.whole else nullcontext():
                 yield
         finally:
             for layer in self.layers.values():

@@ -179,7 +179,8 @@ class AttachedMixLoRA(Attached):
         for part in parts:
             part.enabled = False
         try:
-            yield
+            with super().disabled():
+                yield
         finally:
             for part in parts:
                 part.enabled = True

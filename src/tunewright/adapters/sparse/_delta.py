@@ -103,7 +103,8 @@ class AttachedDelta(Attached):
         for layer in self.over.values():
             layer.enabled = False
         try:
-            yield
+            with super().disabled():
+                yield
         finally:
             for layer in self.over.values():
                 layer.enabled = True

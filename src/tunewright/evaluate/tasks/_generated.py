@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tunewright.catalog import option
+from tunewright.data.demonstrations import preceded
 from tunewright.data.records import Record
 from tunewright.errors import BadInput
 from tunewright.evaluate.base import Floats, Further, Rows, Scores, Subject, Task, Unit, prompt_text
 from tunewright.evaluate.metrics.lengths import length_summary
 from tunewright.evaluate.metrics.weighted_mean import evened
-from tunewright.models.generate import Answer, Decoding, LogitsProcessor, context_length, generate
+from tunewright.models.generate import Answer, LogitsProcessor, context_length, generate
 
 Judge = Callable[[Answer, Record], float]
 """(answer, record) -> value."""
@@ -90,12 +91,11 @@ class Generated(Task):
             )  # fmt: skip
         new = self.max_new_tokens or longest_answer(rows)
         prompts, records = [prompts[n] for n in fits], [rows.records[n] for n in fits]
-        processors = self.processors(subject, records, prompts)
         answers = generate(
             subject.policy,
             subject.tokenizer,
             prompts,
-            Decoding(max_new_tokens=new, stop=subject.stop, processors=processors),
+            subject.decoding(prompts, new, *self.processors(subject, records, prompts)),
             8 * subject.batch_tokens,
         )
         judge = self.judge(subject)
@@ -146,15 +146,7 @@ def with_shots(rows: Rows, record: Record, examples: Sequence[Record]) -> Sequen
     if record.style == "text":
         ids = renderer.render_many([record])[0].ids
         return ids[: max(1, min(TEXT_PROMPT, len(ids) // 2))]
-    gap = "" if renderer.mode(record) == "chat" else "\n\n"
-    before = [
-        replace(turn, content=turn.content + gap) if turn is example.turns[-1] else turn
-        for example in examples
-        for turn in example.turns
-        if turn.role != "system"
-    ]
-    opening = [turn for turn in record.turns[:1] if turn.role == "system"]
-    return renderer.prompt(replace(record, turns=(*opening, *before, *record.turns[len(opening) :])))
+    return renderer.prompt(preceded(record, examples, renderer.mode(record)))
 
 
 def longest_answer(rows: Rows) -> int:
