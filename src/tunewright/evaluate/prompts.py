@@ -15,50 +15,99 @@ SEPARATORS = ("", " ", ": ", ":: ", "::: ", " : ", " - ", "- ", ":", "::", "\n",
 SPACES = (" ", "  ", "\n", "\n\n", " -- ", "; \n", " || ", " <sep> ", ", ", ". ")
 DESCRIPTORS = (("Question", "Answer"), ("Input", "Output"), ("Text", "Answer"), ("Problem", "Solution"), ("Q", "A"))
 CASINGS = ("as it is", "title", "upper", "lower")
+WRAPPERS = ("({})", "{}.", "{})", "{} )", "[{}]", "<{}>")
+NUMBERINGS = ("1", "A", "a", "I", "i", "\u2160")
+"""First items of the ways to number choices; the last is the glyph of a Roman numeral, of which there are twelve."""
+
+GLYPHS = 12
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How choices are listed in a prompt: each as WRAPPER(number) text, joined by `separator`."""
+
+    wrapper: str
+    numbering: str
+    separator: str
+
+    def put(self, choices: Sequence[str]) -> str:
+        """The choices as one text. Raises `BadInput` for more choices than the numbering has items."""
+        most = {"\u2160": GLYPHS, "A": len(ascii_uppercase), "a": len(ascii_uppercase)}.get(
+            self.numbering, len(choices)
+        )
+        if len(choices) > most:
+            raise BadInput("more choices than this numbering has items", found=len(choices), expected=f"at most {most}")
+        numbers = (_numbered(self.numbering, place) for place in range(1, len(choices) + 1))
+        listed = (f"{self.wrapper.format(n)} {text}" for n, text in zip(numbers, choices, strict=True))
+        return self.separator.join(listed)
 
 
 @dataclass(frozen=True)
 class Format:
     """How the parts of a prompt are put together: DESCRIPTOR SEPARATOR text SPACE DESCRIPTOR SEPARATOR.
 
-    The text itself is never changed. Without descriptors the prompt stays as it is.
+    With a `listing`, the choices stand behind the text, with another SPACE. The text itself is never changed. Without
+    descriptors the prompt stays as it is.
     """
 
     descriptors: tuple[str, str] | None = None
     separator: str = ""
     space: str = ""
     casing: str = "as it is"
+    listing: Listing | None = None
 
     def __str__(self) -> str:
-        return repr(self.put("TEXT"))[1:-1] if self.descriptors else "as it is"
+        return repr(self.put("TEXT", ("ONE", "TWO")))[1:-1] if self.descriptors else "as it is"
 
-    def put(self, text: str) -> str:
-        """The text in this format."""
+    def put(self, text: str, choices: Sequence[str] = ()) -> str:
+        """The text in this format, with its choices where the format lists them."""
         if self.descriptors is None:
             return text
         asked, answered = (_cased(word, self.casing) for word in self.descriptors)
-        return f"{asked}{self.separator}{text}{self.space}{answered}{self.separator}"
+        listed = f"{self.space}{self.listing.put(choices)}" if self.listing else ""
+        return f"{asked}{self.separator}{text}{listed}{self.space}{answered}{self.separator}"
 
-    def record(self, record: Record) -> Record:
+    def record(self, record: Record, choices: Sequence[str] = ()) -> Record:
         """The record with the last turn of its prompt in this format."""
         *before, asked, answer = record.turns
-        return replace(record, turns=(*before, replace(asked, content=self.put(asked.content)), answer))
+        return replace(record, turns=(*before, replace(asked, content=self.put(asked.content, choices)), answer))
 
 
 ORIGINAL = Format()
 
 
-def formats(count: int, seed: int = 0) -> list[Format]:
+def formats(count: int, seed: int = 0, listed: int = 0) -> list[Format]:
     """The original and `count` - 1 others, drawn uniformly from the valid ones; no two write the same prompt.
 
-    A line end in the separator needs one in the space, or fields would run into each other.
+    A line end in the separator needs one in the space, or fields would run into each other. With `listed`, the number
+    of choices, each but the original also draws how they are listed.
     """
     valid: dict[str, Format] = {}
     for words, separator, space, casing in product(DESCRIPTORS, SEPARATORS, SPACES, CASINGS):
         if "\n" not in separator or "\n" in space:
             made = Format(words, separator, space, casing)
             valid.setdefault(made.put("\0"), made)
-    return [ORIGINAL, *random.Random(seed).sample(list(valid.values()), count - 1)]
+    rng = random.Random(seed)
+    drawn = rng.sample(list(valid.values()), count - 1)
+    return [ORIGINAL, *(replace(form, listing=_listing(form, listed, rng)) if listed else form for form in drawn)]
+
+
+def _listing(form: Format, choices: int, rng: random.Random) -> Listing:
+    """A uniform draw; a line end between choices needs one in the space."""
+    numberings = NUMBERINGS if choices <= GLYPHS else NUMBERINGS[:-1]
+    separators = [one for one in SPACES if "\n" not in one or "\n" in form.space]
+    return Listing(rng.choice(WRAPPERS), rng.choice(numberings), rng.choice(separators))
+
+
+def _numbered(numbering: str, place: int) -> str:
+    """The item of a numbering at a place, the first being 1."""
+    if numbering in ("A", "a", "\u2160"):
+        return chr(ord(numbering) + place - 1)
+    if numbering == "1":
+        return str(place)
+    tens, ones = divmod(place, 10)
+    roman = "X" * tens + ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")[ones]
+    return roman if numbering == "I" else roman.lower()
 
 
 def lettered(record: Record, choices: Sequence[str]) -> tuple[Record, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from evaluate_models import pair, pairs, policy, subject
 
 from tunewright import catalog
 from tunewright.data.records import Record, Turn
+from tunewright.errors import BadInput
 from tunewright.evaluate.base import Task
 from tunewright.evaluate.choices import choices_of
 from tunewright.evaluate.measure import compare
 from tunewright.evaluate.metrics.format_spread import prior, thompson_extremes, uniform_extremes
 from tunewright.evaluate.metrics.posix import prompt_sensitivity
-from tunewright.evaluate.prompts import ORIGINAL, formats, misspelt
+from tunewright.evaluate.prompts import ORIGINAL, Listing, formats, misspelt
 from tunewright.models.policy import Policy
 
 
@@ -187,3 +189,47 @@ def test_long_answers_are_left_out_where_they_are_compared_whole() -> None:
     long_answers = subject([pair("w40", " w41" * 60)])
     assert "240 characters" in str(task("calibration").omitted(long_answers))
     assert task("format_spread").omitted(long_answers) and task("prompt_sensitivity").omitted(long_answers) is None
+
+
+def test_the_companions_of_prompt_sensitivity() -> None:
+    deaf = Policy(Deaf(policy()), plain_head=False)
+    asked = task("prompt_sensitivity", max_new_tokens=3, paraphrases=("Say: {prompt}", "{prompt} Now."), variants=1)
+    still = asked.score(subject(of_two(4), deaf)).details
+    assert set(still["by_variation"]) == {"spelling", "template", "paraphrase"}
+    assert still["different_responses"] == pytest.approx(1 / 5)
+    for name in ("response_entropy", "likelihood_variance", "accuracy_spread"):
+        assert still[name] == pytest.approx(0.0, abs=1e-9)
+    moved = asked.score(subject(of_two(4))).details
+    assert moved["response_entropy"] > 0 and moved["likelihood_variance"] > 0
+    with pytest.raises(ValueError, match=r"no \{prompt\}"):
+        task("prompt_sensitivity", paraphrases=("Say it.",))
+
+
+def test_listed_choices_keep_the_text_and_the_rule_of_line_ends() -> None:
+    drawn = formats(60, seed=3, listed=2)
+    assert drawn[0].listing is None and all(form.listing for form in drawn[1:])
+    shown = [form.put("the text", ("one choice", "another")) for form in drawn[1:]]
+    assert len(set(shown)) == 59
+    for form, text in zip(drawn[1:], shown, strict=True):
+        assert "the text" in text and "one choice" in text and "another" in text
+        assert "\n" in form.space or "\n" not in form.listing.separator
+    assert [replace(form, listing=None) for form in drawn] == formats(60, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("numbering", "expected"), [("1", "14"), ("A", "N"), ("a", "n"), ("I", "XIV"), ("i", "xiv"), ("\u2160", "\u2163")]
+)
+def test_numberings(numbering, expected) -> None:
+    last = 4 if numbering == "\u2160" else 14
+    listed = Listing("({})", numbering, "; ").put([f"w{n}" for n in range(last)])
+    assert listed.split("; ")[-1] == f"({expected}) w{last - 1}"
+    if numbering == "\u2160":
+        with pytest.raises(BadInput, match="more choices"):
+            Listing("({})", numbering, "; ").put(["w"] * 13)
+
+
+def test_choices_are_listed_only_where_there_are_some() -> None:
+    scores = task("format_spread", formats=5, list_choices=True).score(subject(of_two(40)))
+    assert any("ONE" in name for name in scores.details["formats"]) and len(scores.details["quartiles"]) == 3
+    with pytest.raises(BadInput, match="no choices to list"):
+        task("format_spread", list_choices=True).score(subject(pairs(12)))

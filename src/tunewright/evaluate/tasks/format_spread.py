@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from tunewright.catalog import Paper, option
+from tunewright.errors import BadInput
 from tunewright.evaluate.base import Floats, Role, Rows, Scores, Subject, prompt_text
 from tunewright.evaluate.choices import Choices, choices_of
 from tunewright.evaluate.metrics.format_spread import Pick, thompson_extremes
@@ -20,7 +21,8 @@ class FormatSpread(Asked):
     """Accuracy of the best prompt format minus that of the worst, over formats that mean the same.
 
     A format writes the prompt as DESCRIPTOR SEPARATOR text SPACE DESCRIPTOR SEPARATOR (`Question: ... Answer:`); the
-    text is the same in all of them, and the prompt as it is counts as one. spread = max_f accuracy(f) - min_f
+    text is the same in all of them, and the prompt as it is counts as one. With `list_choices` the choices stand behind
+    the text, numbered and wrapped in each format's way. spread = max_f accuracy(f) - min_f
     accuracy(f), 0 to 1, lower is better. A row is right when its reference is the likeliest of its choices or, with
     `metric: exact_prefix` or where answers are free, when the greedy answer begins with it. The value of a row is
     [right in the best format] - [right in the worst], so that the mean is the spread; its interval speaks about these
@@ -54,6 +56,10 @@ class FormatSpread(Asked):
     budget: int | None = option(
         None, "Row evaluations spent on the search; default every format on every row.", changes="output", to=40, ge=2
     )
+    list_choices: bool = option(
+        False, "Also list the choices in the prompt (but not in the prompt as it is), numbered in each format's way.",
+        changes="output", to=True, given={"evaluate.data": "classes.jsonl"},
+    )  # fmt: skip
     batch: int = option(
         20, "Rows evaluated at once in the search.", changes="output", to=5, ge=1, given={"evaluate.budget": 40}
     )
@@ -67,7 +73,12 @@ class FormatSpread(Asked):
         """[right in the best format] - [right in the worst] per row; the accuracy of every format in the details."""
         rows = self.rows(subject)
         found = choices_of(rows, self.all_rows(subject)) if self.metric == "probability_ranking" else None
-        every = formats(self.formats, self.seed)
+        if self.list_choices and found is None:
+            raise BadInput(
+                "there are no choices to list", field="evaluate.list_choices", found="free answers",
+                expected="rows that choose among answers, and metric: probability_ranking",
+            )  # fmt: skip
+        every = formats(self.formats, self.seed, max(map(len, found.answers)) if self.list_choices and found else 0)
         right: dict[int, Floats] = {}
 
         def whole(arm: int) -> Floats:
@@ -95,19 +106,26 @@ class FormatSpread(Asked):
             weights=np.ones(len(rows)),
             ids=[record.where for record in rows.records],
             prompts=[prompt_text(record) for record in rows.records],
-            details={"formats": {str(every[arm]): mean for arm, mean in means.items()}},
+            details={"formats": {str(every[arm]): mean for arm, mean in means.items()}} | _quartiles(means.values()),
         )
 
 
 def outcomes(subject: Subject, rows: Rows, form: Format, choices: Choices | None) -> Floats:
     """1.0 or 0.0 per row [rows]: whether its answer is right when its prompt has this format."""
-    records = [form.record(record) for record in rows.records]
     if choices is None:
+        records = [form.record(record) for record in rows.records]
         answers = greedy(subject, rows, records)
         begins = [a.text.strip().startswith(r.answer.strip()) for a, r in zip(answers, records, strict=True)]
         return np.array(begins, dtype=np.float64)
+    texts = ([text.strip() for text in each] for each in choices.answers)
+    records = [form.record(record, each) for record, each in zip(rows.records, texts, strict=True)]
     made = choices.probabilities(subject, rows, records)
     return np.array([p.argmax() == t for p, t in zip(made, choices.truths, strict=True)], dtype=np.float64)
+
+
+def _quartiles(accuracies: Collection[float]) -> dict[str, list[float]]:
+    """The quartiles over all formats; none of the few that a search ends with."""
+    return {"quartiles": np.quantile(list(accuracies), [0.25, 0.5, 0.75]).tolist()} if len(accuracies) > 3 else {}
 
 
 def _taken(choices: Choices | None, items: Sequence[int]) -> Choices | None:

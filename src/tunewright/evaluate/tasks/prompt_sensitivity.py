@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import field_validator
+from scipy.stats import entropy
 
 from tunewright.catalog import Paper, option
 from tunewright.data.records import Record
@@ -25,13 +27,15 @@ Variation = Literal["spelling", "template"]
 class PromptSensitivity(Asked):
     """POSIX: the change per token of a response's log-likelihood when its prompt is replaced by an equivalent one.
 
-    For a row with prompts x_1..x_N of one intent (the prompt as it is, misspelt ones, other formats) and the greedy
-    response y_j to each, of L_j tokens with the end token where there is one:
+    For a row with prompts x_1..x_N of one intent (the prompt as it is, misspelt ones, other formats, `paraphrases`) and
+    the greedy response y_j to each, of L_j tokens with the end token where there is one:
 
         psi = Sum_i Sum_j |log P(y_j | x_i) - log P(y_j | x_j)| / L_j / (N (N - 1))
 
     in nats per token, at least 0; the score is the mean over rows, lower is better. The details hold the mean per kind
-    of variation and the share of different responses.
+    of variation and, over the N prompts of a row, the share of different responses, the entropy of the responses in
+    nats, the variance of log P(y_j | x_i) / L_j over i, and the largest difference of the accuracies that two variants
+    have over the rows. The paper's package compares two responses under one prompt; this is the paper's formula.
 
     When to use: to see what tuning on one wording costs. When not: rows of plain text (left out with a warning). A
     model that always says the same is not sensitive, and not good: read it beside the accuracy.
@@ -49,6 +53,10 @@ class PromptSensitivity(Asked):
     variations: tuple[Variation, ...] = option(
         ("spelling", "template"), "How prompts are varied.", changes="output", to=("spelling",), min_length=1
     )
+    paraphrases: tuple[str, ...] = option(
+        (), "Other ways to ask, with {prompt} where the prompt's last turn stands; varied in too where given.",
+        changes="output", to=("Please answer. {prompt}",),
+    )  # fmt: skip
     rate: float = option(0.07, "Share of the letters that are misspelt.", changes="output", to=0.5, gt=0, le=1)
     max_new_tokens: int = option(8, "Longest response in tokens.", changes="output", to=1, ge=1)
     seed: int = option(0, "Seed of the variations.", changes="output", to=1, ge=0)
@@ -59,6 +67,21 @@ class PromptSensitivity(Asked):
         if len(set(value)) < len(value):
             raise ValueError("names a variation twice")
         return value
+
+    @field_validator("paraphrases")
+    @classmethod
+    def _each_asks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for wording in value:
+            if "{prompt}" not in wording:
+                raise ValueError(f"'{wording}' has no {{prompt}}")
+        return value
+
+    @property
+    def _kinds(self) -> dict[str, int]:
+        """Kind of variation -> prompts of it."""
+        return dict.fromkeys(self.variations, self.variants) | (
+            {"paraphrase": len(self.paraphrases)} if self.paraphrases else {}
+        )
 
     def score(self, subject: Subject) -> Scores:
         """psi per row, in nats per token."""
@@ -82,7 +105,7 @@ class PromptSensitivity(Asked):
             weights=np.ones(len(rows)),
             ids=[record.where for record in rows.records],
             prompts=[prompt_text(record) for record in rows.records],
-            details=self._details(tables, lengths, answers),
+            details=self._details(tables, lengths, answers, [record.answer.strip() for record in rows.records]),
         )
 
     def _variants(self, record: Record, number: int) -> list[Record]:
@@ -91,12 +114,13 @@ class PromptSensitivity(Asked):
         made = {
             "spelling": lambda: [misspelling(record, self.rate, rng) for _ in range(self.variants)],
             "template": lambda: [form.record(record) for form in others],
+            "paraphrase": lambda: [_worded(record, wording) for wording in self.paraphrases],
         }
-        return [record, *(one for kind in self.variations for one in made[kind]())]
+        return [record, *(one for kind in self._kinds for one in made[kind]())]
 
-    def _details(self, tables: Any, lengths: Any, answers: Sequence[Answer]) -> dict[str, Any]:
-        n, k = lengths.shape[1], self.variants
-        places = {kind: [0, *range(1 + at * k, 1 + (at + 1) * k)] for at, kind in enumerate(self.variations)}
+    def _details(self, tables: Any, lengths: Any, answers: Sequence[Answer], wanted: Sequence[str]) -> dict[str, Any]:
+        ends = np.cumsum([1, *self._kinds.values()])
+        places = {kind: [0, *range(*ends[at : at + 2])] for at, kind in enumerate(self._kinds)}
         by_kind = {
             kind: float(np.mean([
                 prompt_sensitivity(a[np.ix_(chosen, chosen)], length[chosen])
@@ -104,9 +128,23 @@ class PromptSensitivity(Asked):
             ]))
             for kind, chosen in places.items()
         }  # fmt: skip
-        texts = [answer.text.strip() for answer in answers]
-        different = [len(set(texts[start : start + n])) / n for start in range(0, len(texts), n)]
-        return {"by_variation": by_kind, "different_responses": float(np.mean(different))}
+        texts = np.array([answer.text.strip() for answer in answers], dtype=object).reshape(lengths.shape)
+        counts = [np.unique(row.astype(str), return_counts=True)[1] for row in texts]
+        right = (texts == np.array(wanted, dtype=object)[:, None]).mean(0)
+        return {
+            "by_variation": by_kind,
+            "different_responses": float(
+                np.mean([len(count) / len(row) for count, row in zip(counts, texts, strict=True)])
+            ),
+            "response_entropy": float(np.mean([entropy(count) for count in counts])),
+            "likelihood_variance": float((tables / lengths[:, None, :]).var(1).mean()),
+            "accuracy_spread": float(np.ptp(right)),
+        }
+
+
+def _worded(record: Record, wording: str) -> Record:
+    *before, asked, answer = record.turns
+    return replace(record, turns=(*before, replace(asked, content=wording.replace("{prompt}", asked.content)), answer))
 
 
 def _logprobs(subject: Subject, rows: Rows, records: Sequence[Record], answers: Sequence[Answer]) -> Any:
