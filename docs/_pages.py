@@ -22,6 +22,7 @@ from tunewright.cli import app
 from tunewright.report import evidence
 
 PLURALS = {
+    "augment": "Augmentations",
     "adapter": "Adapters",
     "objective": "Objectives",
     "optimizer": "Optimizers",
@@ -34,6 +35,7 @@ KEYS = {
     **{kind: key for key, kind in recipe.LISTS.items()},
     **{kind: ".".join(place) for place, kind in recipe.NESTED.items()},
     "format": "data.format",
+    "augment": "data.augment",
 }
 """The recipe key under which a kind stands, where it is not the kind's own name."""
 

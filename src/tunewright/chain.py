@@ -79,7 +79,7 @@ def run(
     rows = _kept(recipes, fixed, folder, places) if resume else []
     if not rows:
         untuned = assemble(stages[0])
-        with untuned.attached.disabled():
+        with untuned.policy.start():
             rows = [_row(untuned, recipes, tasks)]
         # Only what can begin may discard what an earlier chain wrote; what is left of it would pass for this one's.
         for old in (folder / ROWS, folder / RESULT, folder / page.FILE, *places):

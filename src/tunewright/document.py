@@ -171,13 +171,13 @@ def _plain(value: Any, place: Place, lines: dict[Place, int]) -> Any:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-_METHODS = ("quantize", "context", "vocabulary", "order", "format")
+_METHODS = {"quantize", "context", "vocabulary", "order", "format", "augment"}
 """Keys inside `model` and `data` that hold methods."""
 
 
 def _word(place: Place) -> str:
     """The key that a bare word at `place` stands for."""
-    if place[-1] in _METHODS:
+    if _METHODS & {*place[-2:]}:
         return "method"
     if place[0] == "data":
         return "train" if len(place) == 1 else "path"

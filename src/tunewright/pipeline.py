@@ -69,7 +69,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     _check_watched(assembly)
     tasks = recipe.evaluate
     goes_on = recipe.model.adapter is not None and recipe.model.adapter_as == "start"
-    with nullcontext() if goes_on else assembly.attached.disabled():
+    with nullcontext() if goes_on else assembly.policy.start():
         before = _measured(assembly, "before", say)
         few_shot = with_shots(assembly.subject(), tasks)
     # Only what can begin may discard what an earlier run wrote.

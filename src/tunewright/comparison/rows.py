@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tunewright.data import duplicates
-from tunewright.data.completing import completing
+from tunewright.data.completing import changed
 from tunewright.data.parts import parts
 from tunewright.data.prepare import Prepared
 from tunewright.data.reading import Reader
@@ -27,9 +27,9 @@ def with_tuning_rows(data: Prepared, recipe: Recipe, wanted: int) -> Prepared:
     already removed from the training rows whatever the judging rows hold; should one be among them still, `BadInput`
     says so.
     """
-    for form in filter(None, map(completing, recipe.data.sources)):
+    for method in (one for source in recipe.data.sources for one in changed(source)):
         raise BadInput(
-            f"tuning rows cannot be set apart from training rows of the format '{form.name}', which differ from"
+            f"tuning rows cannot be set apart from training rows of the {method.kind} '{method.name}', which differ from"
             " evaluation rows", field="data.train",
             hint="Tune on others with --tune-on data.eval=FILE, or do not tune.",
         )  # fmt: skip

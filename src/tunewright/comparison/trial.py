@@ -48,7 +48,7 @@ def perform(job: Job, kept: Kept, folder: Path | None = None) -> Result:
         data = with_tuning_rows(data, recipe, job.rows)
     assembly = assemble(recipe, world, data=data, loaded=kept.base(recipe, world))
     if job.kind == "base":
-        with assembly.attached.disabled():
+        with assembly.policy.start():
             return Result(job.key, tuple(measure(assembly.subject(), recipe.evaluate)), cost=meter.read())
     assembly = replace(assembly, plan=_planned(job, assembly))
     with tempfile.TemporaryDirectory() as scratch:

@@ -36,7 +36,7 @@ def key(parts: Any) -> str:
     """The name under which data made from `parts` (plain values) and this version of the code is kept."""
     own = hashlib.sha256()
     here = Path(__file__).parent
-    for file in sorted([*here.glob("*.py"), *(here / "formats").glob("*.py")]):
+    for file in sorted(file for folder in (here, here / "formats", here / "augment") for file in folder.glob("*.py")):
         if file.name not in _WITHOUT_EFFECT:
             own.update(file.read_bytes())
     told = json.dumps([own.hexdigest(), parts], sort_keys=True, default=str)

@@ -26,11 +26,12 @@ class Files:
 
 
 def hashed(recipe: Recipe, parts: Iterable[Part]) -> Files:
-    """Hashes every file that the parts read, user functions and formats included.
+    """Hashes every file that the parts read, the user's functions, formats and augmentations included.
 
     Raises `BadInput` when one cannot be read.
     """
-    own = {Path(inspect.getfile(form)) for form in catalog.methods("format") if not _is_ours(form)}
+    made = (method for kind in ("format", "augment") for method in catalog.methods(kind))
+    own = {Path(inspect.getfile(method)) for method in made if not _is_ours(method)}
     digests: dict[str, str] = {str(path): _hash(path)[0] for path in sorted(own)}
     rows: int | None = 0
     for part in parts:
@@ -50,9 +51,9 @@ def hashed(recipe: Recipe, parts: Iterable[Part]) -> Files:
     return Files(digests, rows)
 
 
-def _is_ours(form: type[catalog.Method]) -> bool:
-    """Whether a format belongs to the package, whose code is hashed as a whole."""
-    return form.__module__.startswith(catalog.ROOMS["format"])
+def _is_ours(method: type[catalog.Method]) -> bool:
+    """Whether a method belongs to the package, whose code is hashed as a whole."""
+    return method.__module__.startswith(catalog.ROOMS[method.kind])
 
 
 def _hash(path: Path) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from tunewright.data import lengths
-from tunewright.data.completing import completing
+from tunewright.data.completing import changed
 from tunewright.data.counts import SourceReport, cells, plain_table
 from tunewright.data.formats.base import Writer
 from tunewright.data.parts import Part, parts
@@ -101,7 +101,7 @@ def preview(
 def examples(recipe: Recipe, prepared: Prepared, n: int) -> Iterator[Example]:
     """The first `n` records of each training source as they are trained on."""
     for part in parts(recipe):
-        if part.role == "train" and completing(part.source):
+        if part.role == "train" and changed(part.source):
             yield from _completed(part, prepared, n)
         elif part.role == "train":
             renderer = prepared.renderers[part.number]

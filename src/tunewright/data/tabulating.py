@@ -12,7 +12,7 @@ from typing import Any, cast
 from tunewright.data import cache, duplicates, lengths
 from tunewright.data.answers import Answers
 from tunewright.data.columns import Columns
-from tunewright.data.completing import Completion, completing
+from tunewright.data.completing import Completion, changed, gathers
 from tunewright.data.counts import SourceReport
 from tunewright.data.parts import Part
 from tunewright.data.progress import Progress
@@ -50,7 +50,7 @@ class Tabulation:
         pairs = list(zip(self.listed, self.reports, strict=True))
         evals = {n: self._counted(part, report) for n, (part, report) in enumerate(pairs) if _own_eval(part)}
         trains = {n: self._sided(part, report) for n, (part, report) in enumerate(pairs) if part.role == "train"}
-        if any(form.gathers for part in self.listed if (form := completing(part.source))):
+        if any(gathers(part.source) for part in self.listed):
             evals, trains = self._gathered(evals, trains)
         with (self.folder / "eval.jsonl").open("w", encoding="utf-8") as self.eval_records:
             for n, records in evals.items():
@@ -76,7 +76,7 @@ class Tabulation:
             part, each = self.listed[n], list(stream)
             sided[n] = each
             self.eval_seen.update(duplicates.content(record) for record, is_held in each if is_held)
-            if (form := completing(part.source)) and form.gathers:
+            if gathers(part.source):
                 self.completion.pools[part.number] = [record for record, is_held in each if not is_held]
         return {n: iter(each) for n, each in held.items()}, {n: iter(each) for n, each in sided.items()}
 
@@ -157,11 +157,11 @@ class Tabulation:
 
     def _completed(self, part: Part, report: SourceReport, read: list[Record]) -> list[Record]:
         """The records in the place of those read. Each counts as a row; a row in whose place none stands is left out."""
-        if completing(part.source) is None:
+        if not changed(part.source):
             return read
         if report.role == "eval":
             self.eval_seen.update(duplicates.content(record) for record in read)
-        made = self.completion.of(part.source, part.number, read, report.role)
+        made = self.completion.of(part.source, part.number, read, report.role, self.renderers[part.number].mode)
         report.rows += sum(max(0, len(each) - 1) for each in made)
         report.left_out += sum(not each for each in made)
         return [record for each in made for record in each]

@@ -271,8 +271,8 @@ def _as_chat(record: Record) -> Record:
     """A record for a chat template: the blank that joins a class to its prompt is not part of the turn."""
     if not isinstance(record.label, str):
         return record
-    last = record.turns[-1]
-    return replace(record, turns=(*record.turns[:-1], replace(last, content=last.content.lstrip())))
+    plain = lambda turn: replace(turn, content=turn.content.lstrip()) if turn.role == "assistant" else turn
+    return replace(record, turns=tuple(map(plain, record.turns)))
 
 
 def _by_turn(marked: list[Span], turns: int) -> list[Span] | None:

@@ -18,7 +18,7 @@ from tunewright.models.generate import stop_tokens
 from tunewright.models.policy import Policy
 from tunewright.recipe import EMBEDDED, Recipe, SourceSpec
 
-SHARED = ("fields", "labels", "prompt", "function", "template", "format")
+SHARED = ("fields", "labels", "prompt", "function", "template", "format", "augment")
 """Reading options of the training data that a task's own rows follow, unless the task names options itself."""
 
 
@@ -69,6 +69,7 @@ class OwnRows:
         first = self.recipe.data.sources[0]
         kept = SHARED if follow and len(options) == 1 else ("prompt", "template")
         source = SourceSpec(**{**{name: getattr(first, name) for name in kept}, **options})
+        renderer = Renderer(self.tokenizer, source)
         read = list(Reader(source, self.recipe.origin, ("evaluate",)).records())
-        records = [one for made in self.completion.of(source, None, read, "eval") for one in made]
-        return Rows(records, (Renderer(self.tokenizer, source),), None, (source.path,))
+        records = [one for made in self.completion.of(source, None, read, "eval", renderer.mode) for one in made]
+        return Rows(records, (renderer,), None, (source.path,))

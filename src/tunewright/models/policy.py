@@ -44,6 +44,7 @@ class Policy(nn.Module):
         self.autocast = autocast
         self._reference: Callable[[], AbstractContextManager[None]] | None = None
         self._others: dict[str, Policy] = {}
+        self._at_start = False
         self.listeners: list[Callable[[Batch], None]] = []
         """Told of every batch before the body runs on it: what the model sees has no mark of padding."""
 
@@ -132,11 +133,19 @@ class Policy(nn.Module):
 
     @contextmanager
     def start(self) -> Iterator[Policy]:
-        """The policy as the run began, with the adapter off, without gradients."""
+        """The policy as the run began, with the adapter off, without gradients. It may be open within itself."""
         if self._reference is None:
             raise RuntimeError("no reference is set; attach an adapter through the pipeline first")
-        with torch.no_grad(), self._reference():
-            yield self
+        if self._at_start:
+            with torch.no_grad():
+                yield self
+            return
+        self._at_start = True
+        try:
+            with torch.no_grad(), self._reference():
+                yield self
+        finally:
+            self._at_start = False
 
     def set_reference(self, disabled: Callable[[], AbstractContextManager[None]]) -> None:
         """Sets what switches the adapter off; the pipeline calls it with the adapter's `disabled`."""

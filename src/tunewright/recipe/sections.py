@@ -49,7 +49,9 @@ def _augments(value: Any) -> Any:
 
 
 Augments = Annotated[
-    tuple[Method, ...], BeforeValidator(_augments), PlainSerializer(lambda listed: [_plain_format(one) for one in listed])
+    tuple[Method, ...],
+    BeforeValidator(_augments),
+    PlainSerializer(lambda listed: [_plain_format(one) for one in listed]),
 ]
 """Methods of the kind `augment`, in the order in which they act."""
 

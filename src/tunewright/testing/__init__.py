@@ -23,6 +23,7 @@ CONTRACTS = {
     "vocabulary": "vocabularies.VocabularyContract",
     "order": "orders.OrderContract",
     "format": "formats.FormatContract",
+    "augment": "augment.AugmentContract",
     "decoder": "decoders.DecoderContract",
 }
 """Kind -> its contract; a task is held to its options alone."""

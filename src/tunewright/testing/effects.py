@@ -16,12 +16,14 @@ from pydantic.fields import FieldInfo
 
 from tunewright import catalog
 from tunewright.catalog import AnyMethod, Effect, Method
+from tunewright.data.augment.base import Augment
 from tunewright.data.formats.base import Format
 from tunewright.decode.base import Decoder
 from tunewright.errors import Fault
 from tunewright.evaluate.base import Task
 from tunewright.models.vocabulary.base import Vocabulary
 from tunewright.testing.decoders import observe_decoder
+from tunewright.testing.augment import observe_augment
 from tunewright.testing.formats import observe_rows
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Parts, Steps, tiny_loop, usual_parts
@@ -88,6 +90,7 @@ OBSERVERS: dict[str, Observe] = {
     "vocabulary": lambda parts: observe_vocabulary(cast(Vocabulary, parts["vocabulary"])),
     "order": observe_loop,
     "format": lambda parts: observe_rows(cast(Format, parts["format"])),
+    "augment": lambda parts: observe_augment(cast(Augment, parts["augment"])),
     "decoder": lambda parts: observe_decoder(cast(Decoder, parts["decoder"])),
     "task": lambda parts: observe_task(cast(Task, parts["task"])),
 }

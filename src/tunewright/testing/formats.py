@@ -137,7 +137,7 @@ def _completed(
     source = SourceSpec(path="rows.jsonl", format=form)
     writers = {form.writer: writer or Echo()} if form.writer else {}
     rows = {0: list(read if pool is None else pool)} if form.gathers else {}
-    return Completion([source], writers, rows).of(source, 0, read, role)  # type: ignore[arg-type]
+    return Completion([source], writers, rows).of(source, 0, read, role, lambda record: "chat")  # type: ignore[arg-type]
 
 
 def _recipe(form: Format, path: str, **data: Any) -> Recipe:

@@ -114,9 +114,10 @@ def _subjects() -> dict[str, Subject]:
     def subject(name: str) -> Subject:
         source = SourceSpec(path=str(folder / name), format=OWN.get(name, "auto"))
         found = list(Reader(source, origin).records())
-        records = [one for made in Completion([source], {}, {0: found}).of(source, 0, found, "eval") for one in made]
-        rows = Rows(records, (Renderer(tokenizer, source),), None, (name,))
-        examples: list[Record] = records[:4]
+        renderer = Renderer(tokenizer, source)
+        completed = Completion([source], {}, {0: found}).of(source, 0, found, "eval", renderer.mode)
+        rows = Rows([one for made in completed for one in made], (renderer,), None, (name,))
+        examples: list[Record] = list(rows.records[:4])
         return Subject(policy, tokenizer, rows, frozenset({2}), read, examples, embedded=True, origin=origin)
 
     return {name: subject(name) for name in FILES}

@@ -32,7 +32,7 @@ def read_rows(name, rows, reading=None, **options):
 def completed(name, records, role="train", pool=(), writers=None, **options):
     """For each record those in its place."""
     source = SourceSpec(path="rows", format=made(name, **options))
-    return Completion([source], writers or {}, {0: list(pool)}).of(source, 0, records, role)
+    return Completion([source], writers or {}, {0: list(pool)}).of(source, 0, records, role, lambda record: "chat")
 
 
 def prepared(folder, tokenizer, rows, *, writers=None, supplies=None, cache=None, **data):

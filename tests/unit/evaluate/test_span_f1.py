@@ -137,5 +137,5 @@ def test_allowed_tokens_are_exactly_those_that_lead_on():
 def test_completed_rows_of_a_file_are_measured_with_demonstrations():
     source = SourceSpec(path="x", format=catalog.find("format", "sift_sequence_labeling")(k=1))
     pool = [ROWS[0][0], ROWS[3][0]]
-    ((made,),) = Completion([source], {}, {0: pool}).of(source, None, [ROWS[1][0]], "eval")
+    ((made,),) = Completion([source], {}, {0: pool}).of(source, None, [ROWS[1][0]], "eval", lambda record: "chat")
     assert len(made.turns) == 4 and made.columns["labels"] == LABELS

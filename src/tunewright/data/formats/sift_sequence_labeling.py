@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from tunewright.catalog import Paper, option
 from tunewright.data import spans as lines
+from tunewright.data.demonstrations import shuffled
 from tunewright.data.formats.base import Beside, Format, Read, Values, text_of, word
 from tunewright.data.records import Record, Turn
 from tunewright.data.spans import Span
@@ -87,7 +88,7 @@ class SiftSequenceLabeling(Format):
     def _prompted(self, record: Record, rows: Sequence[Record], labels: Sequence[str], copy: int) -> Record:
         text = record.columns["text"]
         rng = random.Random(f"{self.seed} {copy} {text}")
-        others = (row for row in _shuffled(rng, rows) if row.columns["text"] != text)
+        others = (row for row in shuffled(rows, rng) if row.columns["text"] != text)
         shown = self._chosen(others, labels)
         weight = float(self.loss_on == "all")
         turns = [
@@ -116,15 +117,6 @@ _REQUEST = "Name the spans of the text that have one of the labels {}, one on a 
 
 def _labels(row: Record) -> list[str]:
     return [label for *_, label in row.columns["spans"]]
-
-
-def _shuffled(rng: random.Random, rows: Sequence[Record]) -> Iterator[Record]:
-    """The rows in random order, each drawn when it is asked for."""
-    moved: dict[int, int] = {}
-    for place in range(len(rows)):
-        other = rng.randrange(place, len(rows))
-        yield rows[moved.get(other, other)]
-        moved[other] = moved.get(place, place)
 
 
 def _listed(values: Values, reading: Reading) -> tuple[str, list[Span]]:
