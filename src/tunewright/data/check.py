@@ -12,7 +12,7 @@ from typing import Any
 from tunewright.data.columns import Columns
 from tunewright.data.completing import asked
 from tunewright.data.lines import FaultyRow
-from tunewright.data.parts import Part, parts
+from tunewright.data.parts import Part, parts, tasks_parts
 from tunewright.data.prepare import prepare
 from tunewright.data.progress import progress
 from tunewright.data.reading import Reader
@@ -106,13 +106,13 @@ def check(
     *,
     vocabulary: int | None = None,
 ) -> CheckReport:
-    """Reads every row of every source and collects what is wrong, without loading a model.
+    """Reads every row of every source and of every task's own rows, and collects what is wrong; no model is loaded.
 
     With a tokenizer every row is rendered too, so that conversations which the chat template refuses are found; and
     where every row is fine the data is prepared as a run would, for what only the whole of it can show (nothing held
     out, too many rows over the limit, ...), unless a model writes part of it. Raises `BadInput` only for a tokenizer that cannot be used.
     """
-    listed = [part for part in parts(recipe) if not part.split]
+    listed = [*(part for part in parts(recipe) if not part.split), *tasks_parts(recipe)]
     made_by = renderers(tokenizer, [part.source for part in listed]) if tokenizer is not None else [None] * len(listed)
     found = []
     with progress("Checking rows", None) as told:

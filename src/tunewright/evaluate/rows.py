@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright.data import duplicates
 from tunewright.data.completing import Completion
-from tunewright.data.parts import parts
+from tunewright.data.parts import own_source, parts
 from tunewright.data.prepare import Prepared
 from tunewright.data.reading import Reader
 from tunewright.data.records import Record
@@ -16,10 +16,7 @@ from tunewright.data.templates import Renderer
 from tunewright.evaluate.base import Rows, Subject
 from tunewright.models.generate import stop_tokens
 from tunewright.models.policy import Policy
-from tunewright.recipe import EMBEDDED, Recipe, SourceSpec
-
-SHARED = ("fields", "labels", "prompt", "function", "template", "format", "augment")
-"""Reading options of the training data that a task's own rows follow, unless the task names options itself."""
+from tunewright.recipe import EMBEDDED, Recipe
 
 
 def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, **options: Any) -> Subject:
@@ -56,19 +53,14 @@ class OwnRows:
         self._read: dict[str, Rows] = {}
 
     def __call__(self, options: Mapping[str, Any], follow: bool = True) -> Rows:
-        """The rows at `options['path']`; with `follow`, read as the first training source is.
-
-        Options of the task come before those of the training source. Raises `BadInput` for the first faulty row.
-        """
+        """The rows at `options['path']`, read as `own_source` says. Raises `BadInput` for the first faulty row."""
         key = repr((sorted(options.items()), follow))
         if key not in self._read:
             self._read[key] = self._rows(options, follow)
         return self._read[key]
 
     def _rows(self, options: Mapping[str, Any], follow: bool) -> Rows:
-        first = self.recipe.data.sources[0]
-        kept = SHARED if follow and len(options) == 1 else ("prompt", "template")
-        source = SourceSpec(**{**{name: getattr(first, name) for name in kept}, **options})
+        source = own_source(self.recipe, options, follow)
         renderer = Renderer(self.tokenizer, source)
         read = list(Reader(source, self.recipe.origin, ("evaluate",)).records())
         records = [one for made in self.completion.of(source, None, read, "eval", renderer.mode) for one in made]

@@ -54,6 +54,16 @@ def test_check_counts_what_it_does_not_show(write, recipe):
     assert "50 x field 'completion': missing" in str(found)
 
 
+def test_check_reads_the_rows_that_tasks_name(write):
+    from tunewright.recipe import Recipe
+
+    rows, own = write("a.jsonl", ROWS), write("test.jsonl", [*ROWS[:4], {"prompt": "x"}])
+    tasks = [{"task": "exact_match", "data": str(own)}, {"task": "rouge_l", "data": str(own)}, "perplexity"]
+    found = check(Recipe.of(model="unused", data={"cache": False, "train": str(rows)}, evaluate=tasks))
+    assert [(one.name, one.faulty) for one in found.sources] == [("a.jsonl", 0), ("test.jsonl", 1)]
+    assert f"{own}:5: field 'completion': missing" in str(found)
+
+
 def test_check_goes_on_with_the_next_source(write, recipe):
     found = check(recipe(sources=["missing.jsonl", str(write("a.jsonl", ROWS))]))
     assert [source.faulty for source in found.sources] == [1, 0]

@@ -151,3 +151,17 @@ def test_name_below_a_folder_that_is_here_is_a_missing_file(write, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"no such file or directory; found 'data/rows'.*Did you mean 'rows\.jsonl'"):
         read("data/rows")
+
+
+def test_sources_of_one_file_name_are_told_apart(tmp_path):
+    from tunewright.data.parts import parts
+    from tunewright.recipe import Recipe
+
+    for folder in ("one", "two", "three"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    sources = [{"path": str(tmp_path / "one" / "rows.jsonl")}, {"path": str(tmp_path / "two" / "rows.jsonl")}]
+    sources.append({"path": str(tmp_path / "three" / "rows.jsonl"), "name": "mine"})
+    found = parts(Recipe.of(model="nano", data={"sources": sources}))
+    assert [one.name for one in found if one.role == "train"] == ["rows.jsonl", "rows.jsonl 2", "mine"]
+    assert [one.name for one in found if one.role == "eval"] == ["rows.jsonl", "rows.jsonl 2", "mine"]
