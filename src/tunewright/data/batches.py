@@ -79,6 +79,12 @@ class Plan:
             step -= len(ends)
         raise AssertionError("unreachable")
 
+    def without(self, units: Indices) -> Plan:
+        """A plan of as many steps that never draws `units`."""
+        sources = self.sources.copy()
+        sources[units] = -1
+        return replace(self, sources=sources, epochs=None, tokens=None, steps=self.total)
+
     def _draw(self, epoch: int) -> tuple[Indices, Indices]:
         rng = np.random.default_rng([self.seed, epoch, 0xDA7A])
         drawn = np.concatenate([self._rows(source, epoch, rng) for source in range(len(self.shares))])

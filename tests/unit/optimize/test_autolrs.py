@@ -1,5 +1,7 @@
 """AutoLRS: forecasts of loss curves, the search from a snapshot, the schedule it leaves."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,13 @@ def test_short_curves_lose_no_point(points):
     assert (at.tolist(), kept.tolist()) == (list(range(points)), values.tolist())
 
 
+def test_a_curve_of_held_out_losses_may_lose_one_point():
+    values = 2 * np.exp(-0.05 * np.arange(16.0)) + 1
+    values[3] += 5.0
+    at, _ = cleaned(np.arange(16.0), values, None)
+    assert at.tolist() == [0, 1, 2, *range(4, 16)]
+
+
 def test_outliers_of_the_first_half_are_dropped():
     # A spline whose squared residuals may sum to the number of points follows larger spikes instead.
     values = 2 * np.exp(-0.05 * STEPS) + 1
@@ -45,13 +54,19 @@ def test_few_losses_are_averaged_and_infinite_ones_refused():
     assert forecast([1.0, float("nan")], 60, "spline", 0.03) == 1e6
 
 
-def searched(**options):
-    method = AutoLRS(warmup=0, stage=4, longest_stage=4, probe=0.5, rates=3, **options)
-    loop = tiny_loop({"schedule": method}, steps=8, hooks=[steps := Steps()])
+def searched():
+    loop, search, probed = searched_with({"probe": 0.5}, 8)
+    loop.hooks.append(steps := Steps())
+    return loop, search, steps, probed
+
+
+def searched_with(options, steps):
+    method = AutoLRS(**{"warmup": 0, "stage": 4, "longest_stage": 4, "rates": 3, **options})
+    loop = tiny_loop({"schedule": method}, steps=steps)
     search, probed = loop.hooks[0], []
     usual = loop.probe
     loop.probe = lambda steps, factor: probed.append((steps, factor)) or usual(steps, factor)
-    return loop, search, steps, probed
+    return loop, search, probed
 
 
 def test_every_stage_costs_its_probes_and_takes_the_lowest_forecast():
@@ -87,6 +102,60 @@ def test_stages_double_up_to_the_longest():
     loop = tiny_loop({"schedule": method}, steps=12)
     loop.run()
     assert [s["steps"] for s in loop.hooks[0].stages] == [1, 2, 4, 4, 4]
+
+
+def measured(steps=12, **options):
+    """A run of stages of 4 steps, all but the first judged by held-out rows."""
+    return searched_with({"validated": 4, "probe": 1.0, "held_out": 3, "val_points": 2, **options}, steps)
+
+
+def test_later_stages_are_judged_by_rows_that_never_train():
+    loop, search, probed = measured()
+    losses = []
+    usual = search._held_loss
+    search._held_loss = lambda loop: losses.append(usual(loop)) or losses[-1]
+    loop.run()
+    assert len(search.held) == 3
+    drawn = {int(unit) for step in range(200) for unit in loop.plan.step(step)}
+    assert drawn == set(range(len(loop.table))) - set(search.held.tolist())
+    # Once before the first step; then at 2 points of each of 3 probes in two of the three stages.
+    assert len(losses) == 1 + 2 * 2 * 3 and search.first == losses[0]
+    assert [n for n, _ in probed] == [4] * 3 + [2] * 12
+    # Fewer than 8 points are not fitted: the forecast is the last one.
+    for stage, own in zip(search.stages[1:], (losses[1:7], losses[7:]), strict=True):
+        assert sum(stage["held_out"], []) == own and stage["forecasts"] == own[1::2]
+
+
+def test_rows_are_kept_only_by_a_run_that_comes_to_measure_them():
+    for steps, held in ((4, 0), (5, 3), (12, 3)):
+        loop, search, _ = measured(steps)
+        search.on_start(loop)
+        assert len(search.held) == held
+    assert not AutoLRS(warmup=0).validates(1000 + 2000 + 4000 + 8000)
+    assert AutoLRS(warmup=0).validates(1000 + 2000 + 4000 + 8000 + 1)
+
+
+def test_a_probe_that_reaches_the_first_loss_is_judged_by_its_last():
+    search = AutoLRS(smooth="none").hook()
+    rises = [2.0, *[3.5 - 0.1 * k for k in range(15)]]
+    search.first = 3.0
+    assert search._validated(rises, 8000) == rises[-1]
+    search.first = 4.0
+    assert search._validated(rises, 8000) != rises[-1]
+
+
+def test_a_curve_measured_16_times_is_read_at_the_end_of_the_stage():
+    search = AutoLRS(smooth="none").hook()
+    search.first = 9.0
+    fall = lambda steps: 2 * math.exp(-0.002 * steps) + 1
+    losses = [fall(50 * point) for point in range(1, 17)]  # a probe of 800 steps
+    assert search._validated(losses, 8000) == pytest.approx(fall(8000), abs=1e-6)
+
+
+def test_a_held_out_loss_that_is_not_finite_is_not_chosen():
+    search = AutoLRS().hook()
+    search.first = 3.0
+    assert search._validated([2.0, math.nan], 8000) == 1e6
 
 
 def test_what_was_found_is_replayed_after_a_restart():

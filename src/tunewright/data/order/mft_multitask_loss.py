@@ -111,11 +111,7 @@ class MFTMultitaskLoss(Order):
 
     def plan(self, usual: Plan, table: Table) -> Plan:
         """As many steps, on the rows that are not held out."""
-        if self.scheme == "equal":
-            return usual
-        sources = usual.sources.copy()
-        sources[self.held(table, usual.seed)] = -1
-        return replace(usual, sources=sources, epochs=None, tokens=None, steps=usual.total)
+        return usual if self.scheme == "equal" else usual.without(self.held(table, usual.seed))
 
     def held(self, table: Table, seed: int) -> Indices:
         """The rows that are kept from training."""

@@ -18,7 +18,7 @@ NOT_FINITE = 1e6
 """The forecast of a curve that left the finite numbers."""
 
 
-def forecast(losses: Sequence[float], step: int, smooth: Literal["spline", "none"], drop: float) -> float:
+def forecast(losses: Sequence[float], step: float, smooth: Literal["spline", "none"], drop: float | None) -> float:
     """The loss expected at `step` (counted like the losses, from 0), from those of the first steps.
 
     Fewer than 8 losses: the mean of their last third. With `smooth` spline, outliers are dropped and the fit is made
@@ -37,12 +37,12 @@ def forecast(losses: Sequence[float], step: int, smooth: Literal["spline", "none
     return float(a * np.exp(b * step) + c)
 
 
-def cleaned(at: Floats, values: Floats, drop: float) -> tuple[Floats, Floats]:
+def cleaned(at: Floats, values: Floats, drop: float | None) -> tuple[Floats, Floats]:
     """The points left after 10 rounds, each of which takes the `drop` share farthest from a smoothing spline and
-    removes those that lie in the first half of the curve."""
+    removes those that lie in the first half of the curve; with None after one round, which takes one point."""
     half = at[-1] / 2
-    for _ in range(ROUNDS):
-        count = round(drop * len(at))
+    for _ in range(1 if drop is None else ROUNDS):
+        count = 1 if drop is None else round(drop * len(at))
         if not count or len(at) <= MIN_POINTS:
             break
         apart = np.abs(_spline(at, values)(at) - values)
