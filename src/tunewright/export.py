@@ -47,9 +47,7 @@ def export(
         raise BadInput("the output folder exists already", file=folder, hint="Choose another --output.")
     if form == "adapter":
         if not (tuned.folder / output.ADAPTER / "adapter_config.json").is_file():
-            raise BadInput(
-                "this adapter is not a set of low-rank pairs, so PEFT has no format for it", hint="Export it merged."
-            )
+            raise BadInput("PEFT has no format for this adapter", hint="Export it merged.")
         model = tuned.assembly.recipe.model
         changed = {
             "adapter": model.adapter is not None and model.adapter_as == "base",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tunewright import machine, output
-from tunewright.adapters._peft import from_peft, save_peft, to_peft
+from tunewright.adapters._peft import from_peft, save_peft, save_prompt, to_peft
 from tunewright.costs import flops_of
 from tunewright.evaluate.base import Floats, Scores
 from tunewright.evaluate.likelihood import sequence_losses
@@ -36,14 +36,16 @@ JUDGED = 512
 
 
 def save_adapter(folder: Path, assembly: Assembly) -> None:
-    """Writes the trained tensors: in PEFT's format where the adapter is low-rank pairs, and under their own names where
-    that format does not hold them as they are."""
+    """Writes the trained tensors: in PEFT's format where it has one for the adapter, and under their own names where that
+    format does not hold them as they are."""
     attached = assembly.attached
     folder.mkdir(exist_ok=True)
     tensors = {name: whole(value).cpu().contiguous() for name, value in attached.state().items()}
     export = attached.as_lora()
     if export is not None:
         save_peft(folder, export, assembly.recipe.model.path)
+    elif (prompt := attached.as_prompt(tensors)) is not None:
+        save_prompt(folder, prompt, assembly.recipe.model.path)
     if export is None or not _same(from_peft(to_peft(export)), tensors):
         save_file(tensors, folder / output.OWN_WEIGHTS, {"format": "pt"})
 
@@ -82,6 +84,7 @@ def evidence_of(
         calibration=tuple(_calibrations(before, after)),
         formats=tuple(_formats(before, after)),
         sensitivity=tuple(_sensitivities(before, after)),
+        grids=tuple(_grids(before, after)),
         few_shot=tuple(proof.FewShot(name=one.name, shots=one.details["shots"], value=one.score) for one in few_shot),
         versions=machine.versions(),
     )
@@ -225,6 +228,18 @@ def _formats(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Fo
             ]
             made.append(proof.Formats(task=b.name, formats=tuple(scores)))
     return made
+
+
+def _grids(before: Sequence[Scores], after: Sequence[Scores]) -> Iterator[proof.Grid]:
+    for b, a in _paired(before, after):
+        for one, other in zip(b.grids, a.grids, strict=True):
+            names = dict.fromkeys([*one.rows, *other.rows])
+            gap = (None,) * len(one.columns)
+            rows = [
+                proof.GridRow(name=name, before=tuple(one.rows.get(name, gap)), after=tuple(other.rows.get(name, gap)))
+                for name in names
+            ]
+            yield proof.Grid(task=b.name, title=one.title, columns=one.columns, rows=tuple(rows))
 
 
 def _sensitivities(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Sensitivity]:

@@ -1,4 +1,4 @@
-"""Low-rank adapters in PEFT's file format, both directions."""
+"""Adapters in PEFT's file format: low-rank ones in both directions, prompts and prefixes as it reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tunewright.adapters.base import LoraExport
+from tunewright.adapters.base import LoraExport, PromptExport
 from tunewright.adapters.low_rank._family import AttachedLowRank
 from tunewright.adapters.low_rank.lora import LoRA
 from tunewright.errors import BadInput
@@ -31,15 +31,10 @@ REFUSED = (
 
 def save_peft(folder: Path, export: LoraExport, base_model: str) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT reads them; `base_model` is its name."""
-    folder.mkdir(parents=True, exist_ok=True)
     names = list(export.pairs)
     first = export.pairs[names[0]]
     ranks = {name: pair.down.shape[0] for name, pair in export.pairs.items()}
     config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_model,
-        "inference_mode": True,
         "r": ranks[names[0]],
         "lora_alpha": first.alpha,
         "lora_dropout": export.dropout,
@@ -51,8 +46,20 @@ def save_peft(folder: Path, export: LoraExport, base_model: str) -> None:
         "fan_in_fan_out": export.transposed,
         "bias": "none",
     }
-    save_file({name: value.contiguous() for name, value in to_peft(export).items()}, folder / WEIGHTS, {"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2))
+    _write(folder, "LORA", base_model, config, to_peft(export))
+
+
+def save_prompt(folder: Path, export: PromptExport, base_model: str) -> None:
+    """The same of a prompt or prefix."""
+    config = {**export.config, "num_transformer_submodules": 1}
+    _write(folder, export.form, base_model, config, {"prompt_embeddings": export.vectors})
+
+
+def _write(folder: Path, form: str, base_model: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    about = {"peft_type": form, "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model, "inference_mode": True}
+    (folder / CONFIG).write_text(json.dumps({**about, **config}, indent=2))
 
 
 def to_peft(export: LoraExport) -> dict[str, Tensor]:

@@ -67,6 +67,15 @@ class LoraExport:
     dropout: float
 
 
+@dataclass(frozen=True)
+class PromptExport:
+    """What stands before a sequence, as PEFT's `form` has it: a matrix [m, any] and what its configuration says."""
+
+    form: str
+    vectors: Tensor
+    config: Mapping[str, Any]
+
+
 class Attached(ABC):
     """An adapter on a model: holds the tensors; made by `Adapter.attach`."""
 
@@ -133,6 +142,10 @@ class Attached(ABC):
 
     def as_lora(self) -> LoraExport | None:
         """The update as low-rank pairs where it is exactly that, else None."""
+        return None
+
+    def as_prompt(self, state: Mapping[str, Tensor]) -> PromptExport | None:
+        """A `state` as a prompt or prefix where it is exactly that, else None."""
         return None
 
     def start_from(self, trained: LoraExport) -> None:

@@ -29,9 +29,9 @@ from tunewright.testing.tables import plan_of, random_table
 
 TABLE = random_table()
 
-ROOM = {"top_fraction": 1.0, "ratio_down": 0.5, "density": 0.3, "reduction": 4}
-"""Shares of a layer whose defaults are meant for layers of thousands: of tiny ones they leave a handful of numbers,
-which cannot learn a batch."""
+ROOM = {"top_fraction": 1.0, "ratio_down": 0.5, "density": 0.3, "reduction": 4, "num_virtual_tokens": 40}
+"""Sizes whose defaults are meant for layers of thousands: of tiny ones they leave a handful of numbers, which cannot
+learn a batch."""
 
 FEW = 128
 """Fewer numbers than these learn how often tokens come, but not a batch by heart."""
