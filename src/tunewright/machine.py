@@ -19,6 +19,7 @@ PACKAGES = (
     "datasets",
     "numpy",
     "peft",
+    "bitsandbytes",
 )
 
 

@@ -9,6 +9,7 @@ import torch
 from tunewright.errors import BadInput
 from tunewright.models.layers import linear_layers
 from tunewright.models.quantize import NF4, LQLoRA
+from tunewright.models.quantize._approximation import factors
 from tunewright.models.quantize._blockwise import nf4, normal_float
 from tunewright.models.quantize._layer import QuantizedLinear
 from tunewright.models.quantize.lq_lora import CHOICES, allocated
@@ -36,18 +37,20 @@ def error(method, weight):
 @pytest.mark.parametrize("weight", [gaussian(64, 64), decaying()], ids=["gaussian", "decaying"])
 def test_the_error_is_below_that_of_quantizing_alone(bits, weight):
     method = LQLoRA(bits=bits, rank=8)
-    stored, errors = method.decomposed(weight)
+    kept, _, errors = method.decomposed(weight)
     assert errors[0] == pytest.approx(float((weight - LQLoRA(bits=bits, iterations=0).store(weight).restored()).norm()))
     assert len(errors) > 1 and errors == sorted(errors, reverse=True)
     assert error(method, weight) <= errors[-1] * (1 + 1e-6) < errors[0]
-    assert torch.equal(stored.restored(), method.store(weight).restored())
+    assert torch.equal(kept.restored(weight.shape), method.store(weight).restored())
 
 
 def test_what_lies_on_the_grid_is_kept_and_offers_nothing():
     weight = gaussian(64, 64).sign()
     method = LQLoRA(bits=4, rank=8)
-    stored, errors = method.decomposed(weight)
-    assert torch.equal(stored.restored(), weight) and errors == [0.0]
+    kept, pair, errors = method.decomposed(weight)
+    stored = method.store(weight)
+    assert torch.equal(kept.restored(weight.shape), weight) and errors == [0.0] and pair is None
+    assert torch.equal(stored.restored(), weight)
     assert method.offer(weight, stored) is None
 
 
@@ -61,8 +64,8 @@ def test_levels():
 def test_bits_per_weight():
     weight = gaussian(1024, 1024)
     stored = LQLoRA(bits=3, iterations=0).store(weight)
-    around = 8 * 4 + 4
-    assert (stored.bytes - around) * 8 / weight.numel() == pytest.approx(3 + 8 / 64 + 16 / (64 * 256))
+    least = 4
+    assert (stored.bytes - least) * 8 / weight.numel() == pytest.approx(3 + 8 / 64 + 16 / (64 * 256))
 
 
 def test_an_adapter_begins_with_the_offered_pair():
@@ -130,3 +133,34 @@ def test_a_budget_is_kept_and_beats_the_same_bits_for_all(budget):
     alike = [LQLoRA(rank=4, bits=bits, block=block) for bits, block in CHOICES]
     fitting = [one for one in alike if one.bits_per_weight <= budget]
     assert error < min(sum(one.left(weight) for weight in weights.values()) for one in fitting)
+
+
+@pytest.mark.parametrize("shape", [(40, 96), (96, 40), (32, 32)])
+def test_factors_are_the_best_approximation(shape):
+    matrix = gaussian(*shape)
+    u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    for rank in (1, 8, 64):
+        up, down = factors(matrix, rank)
+        assert up.shape == (shape[0], min(rank, *shape))
+        wanted = (u[:, :rank] * s[:rank]) @ v[:rank]
+        assert (up.double() @ down.double() - wanted).norm() < 1e-6 * wanted.norm()
+        assert torch.allclose(up.norm(dim=0), s[:rank].sqrt().float(), rtol=1e-5)
+        assert torch.allclose(down.norm(dim=1), s[:rank].sqrt().float(), rtol=1e-5)
+
+
+def test_factors_of_a_matrix_of_lower_rank_have_no_rounding_in_the_rest():
+    matrix = gaussian(40, 3) @ gaussian(3, 60, seed=1)
+    up, down = factors(matrix, 8)
+    assert torch.isfinite(up).all() and torch.isfinite(down).all()
+    assert torch.allclose(up @ down, matrix, atol=1e-4)
+    up, down = factors(torch.zeros(8, 8), 2)
+    assert not up.any() and not down.any()
+
+
+def test_large_matrices_are_approximated_nearly_as_well():
+    u, _ = torch.linalg.qr(gaussian(600, 40))
+    v, _ = torch.linalg.qr(gaussian(700, 40, seed=1))
+    matrix = u @ torch.diag(0.8 ** torch.arange(40.0)) @ v.T
+    up, down = factors(matrix, 8)
+    assert (matrix - up @ down).norm() < 1.001 * (0.8 ** torch.arange(8.0, 40.0)).norm()
+    assert torch.equal(up, factors(matrix, 8)[0])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tunewright.models.quantize import NF4
+from tunewright.models.quantize._blockwise import normal_float, restored
 from tunewright.models.quantize._packed import pack, unpack
 from tunewright.models.quantize.nf4 import dynamic_map
 
@@ -14,10 +15,10 @@ def gaussian(*shape, seed=0):
 
 def test_takes_4_127_bits_per_weight_and_4_5_without_double_quantization():
     weight = gaussian(1024, 1024)
-    sixteen_levels_and_a_mean = 16 * 4 + 4
+    the_mean = 4
     double, single = (NF4(double_quant=on).store(weight).bytes for on in (True, False))
-    assert (double - sixteen_levels_and_a_mean) * 8 / weight.numel() == pytest.approx(4.127, abs=5e-4)
-    assert (single - 64) * 8 / weight.numel() == 4.5
+    assert (double - the_mean) * 8 / weight.numel() == pytest.approx(4.127, abs=5e-4)
+    assert single * 8 / weight.numel() == 4.5
 
 
 def test_zeros_and_the_largest_of_a_block_are_exact_without_double_quantization():
@@ -61,3 +62,33 @@ def test_a_quantized_layer_keeps_nothing_but_its_input_side_for_the_backward_pas
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         layer(gaussian(4, 64).requires_grad_())
     assert kept == []
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("shape", [(64, 64), (7, 33), (1, 3)])
+def test_restoring_packed_codes_is_looking_up_every_level(bits, shape):
+    count = shape[0] * shape[1]
+    codes = torch.randint(0, 2**bits, (count,), generator=torch.Generator().manual_seed(bits)).to(torch.uint8)
+    scales = torch.rand(-(-count // 16), generator=torch.Generator().manual_seed(1))
+    wanted = (normal_float(bits)[codes.long()] * scales.repeat_interleave(16)[:count]).view(shape)
+    assert torch.equal(restored(pack(codes, bits), bits, scales, torch.Size(shape), 16), wanted)
+
+
+@pytest.mark.parametrize("shape", [(192, 512), (7, 33)])
+def test_bitsandbytes_stores_the_same_bytes_and_restores_the_same_weights(shape):
+    theirs = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed").functional
+    weight = gaussian(*shape)
+    for double in (False, True):
+        ours = NF4(double_quant=double).store(weight)
+        packed, state = theirs.quantize_4bit(weight, blocksize=64, quant_type="nf4", compress_statistics=double)
+        # Theirs fills up to whole blocks, with the code of 0.
+        assert torch.equal(packed.flatten()[: weight.numel() // 2], ours.packed[: weight.numel() // 2])
+        if double:
+            assert torch.equal(state.state2.absmax, ours.constants) and torch.equal(state.offset, ours.mean)
+            # Near the middle between two of the 256 values either may be taken.
+            apart = (state.absmax.int() - ours.scale_codes.int()).abs()
+            assert apart.max() <= 1 and apart.count_nonzero() <= 0.01 * len(apart)
+        else:
+            assert torch.equal(state.absmax, ours.scales)
+            assert torch.allclose(theirs.dequantize_4bit(packed, state), ours.restored(), rtol=2e-6, atol=0)
+        assert torch.allclose(ours.by_kernel(), ours.restored(), rtol=2e-6, atol=0)

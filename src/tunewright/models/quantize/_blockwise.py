@@ -9,7 +9,12 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from tunewright.models.quantize._packed import unpack
+
 BLOCK = 64
+
+FEW = 15
+"""Up to so many thresholds are counted faster one by one than searched for every value."""
 
 _OFFSET = 0.9677083
 
@@ -23,12 +28,13 @@ def nf4() -> Tensor:
     return normal_float(4)
 
 
-def normal_float(bits: int) -> Tensor:
+@cache
+def normal_float(bits: int, device: torch.device | str = "cpu") -> Tensor:
     """The same with 2^bits values: 2^(bits-1) positive ones and one fewer negative ones."""
     quantiles = lambda n: torch.from_numpy(norm.ppf(torch.linspace(_OFFSET, 0.5, n, dtype=torch.float64)[:-1].numpy()))
     half = 2 ** (bits - 1)
     values = torch.cat([quantiles(half + 1), -quantiles(half), torch.zeros(1, dtype=torch.float64)]).sort().values
-    return (values / values.max()).float()
+    return (values / values.max()).float().to(device)
 
 
 def fp4() -> Tensor:
@@ -43,7 +49,7 @@ def uniform4() -> Tensor:
 
 
 @cache
-def dynamic_map(signed: bool = True) -> Tensor:
+def dynamic_map(signed: bool = True, device: torch.device | str = "cpu") -> Tensor:
     """The 256 rising values of dynamic 8-bit numbers, float32 in (-1, 1] or, unsigned, in [0, 1].
 
     For i = 0 .. 6 the midpoints of 2^i equal cells of [0.1, 1] (2^(i+1) without sign) times 10^(i - 6), with both signs
@@ -55,7 +61,7 @@ def dynamic_map(signed: bool = True) -> Tensor:
         parts.append((edges[1:] + edges[:-1]) / 2 * 10.0 ** (i - 6))
     positive = torch.cat([*parts, torch.ones(1, dtype=torch.float64)])
     negative = -torch.cat(parts) if signed else positive[:0]
-    return torch.cat([negative, torch.zeros(1, dtype=torch.float64), positive]).sort().values.float()
+    return torch.cat([negative, torch.zeros(1, dtype=torch.float64), positive]).sort().values.float().to(device)
 
 
 class Blocks(NamedTuple):
@@ -78,12 +84,47 @@ def quantize(weight: Tensor, table: Tensor, block: int = BLOCK) -> Blocks:
     padded = torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
     scales = padded.abs().amax(1)
     unit = padded / scales.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    return Blocks(nearest(unit.reshape(-1)[: len(flat)], table.to(unit.device)), scales, weight.shape, block)
+
+
+def nearest(values: Tensor, table: Tensor) -> Tensor:
+    """The places uint8 [n] in a rising table of the values that are nearest; of two as near, the lower one."""
     middle = (table[1:] + table[:-1]) / 2
-    codes = torch.bucketize(unit.reshape(-1)[: len(flat)].contiguous(), middle.to(unit.device))
-    return Blocks(codes.to(torch.uint8), scales, weight.shape, block)
+    if len(middle) > FEW:
+        return torch.bucketize(values.contiguous(), middle, out_int32=True).to(torch.uint8)
+    places = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
+    for one in middle:
+        places += (values > one).view(torch.uint8)
+    return places
 
 
 def dequantize(blocks: Blocks, table: Tensor) -> Tensor:
     """table[code] * scale of the block, float32 in the tensor's shape."""
-    scales = blocks.scales.repeat_interleave(blocks.block)[: len(blocks.codes)]
-    return (table.to(scales.device)[blocks.codes.long()] * scales).view(blocks.shape)
+    values = table.to(blocks.codes.device).index_select(0, blocks.codes.int())
+    return scaled(values, blocks.scales, blocks.block).view(blocks.shape)
+
+
+def restored(packed: Tensor, bits: int, scales: Tensor, shape: torch.Size, block: int) -> Tensor:
+    """The same of packed codes of NormalFloat levels."""
+    count = shape.numel()
+    if 8 % bits == 0:
+        values = _spelled(bits, packed.device).index_select(0, packed.int()).view(torch.float32)[:count]
+    else:
+        values = normal_float(bits, packed.device).index_select(0, unpack(packed, bits, count).int())
+    return scaled(values, scales, block).view(shape)
+
+
+def scaled(values: Tensor, scales: Tensor, block: int) -> Tensor:
+    """Values [n] times the scale of their block, in place."""
+    full = len(values) // block
+    values[: full * block].view(-1, block).mul_(scales[:full, None])
+    values[full * block :].mul_(scales[full:])
+    return values
+
+
+@cache
+def _spelled(bits: int, device: torch.device) -> Tensor:
+    """The levels that each of the 256 bytes stands for; they are one number of as many bytes, which is found faster."""
+    bytes = torch.arange(256, dtype=torch.uint8)
+    wide = {1: torch.float32, 2: torch.float64, 4: torch.complex128}[8 // bits]
+    return normal_float(bits)[unpack(bytes, bits, 256 * 8 // bits).long()].view(wide).to(device)

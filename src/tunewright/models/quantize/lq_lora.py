@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
 from tunewright.models.layers import ALL_LINEAR, targets
-from tunewright.models.quantize import _blockwise
-from tunewright.models.quantize._blockwise import Blocks, normal_float
+from tunewright.models.quantize._approximation import Pair, factors
 from tunewright.models.quantize._layer import QuantizedLinear, Stored
-from tunewright.models.quantize._packed import pack, unpack
+from tunewright.models.quantize._normal_float import Rounded, StoredNormalFloat
 from tunewright.models.quantize.base import Quantizer
 
 Matrix = NDArray[np.float64]
@@ -74,20 +72,30 @@ class LQLoRA(Quantizer):
         return frozenset()
 
     def store(self, weight: Tensor) -> StoredNormalFloat:
-        return self.decomposed(weight)[0]
+        return StoredNormalFloat(self.decomposed(weight).kept, weight.shape)
+
+    def offer(self, weight: Tensor, stored: Stored) -> tuple[Tensor, Tensor] | None:
+        return offered(weight.float() - stored.restored(), self.rank, weight)
+
+    def replaced(self, layer: nn.Module) -> QuantizedLinear:
+        found: list[Decomposition] = []
+
+        def store(weight: Tensor) -> StoredNormalFloat:
+            found.append(self.decomposed(weight))
+            return StoredNormalFloat(found[0].kept, weight.shape)
+
+        made = QuantizedLinear.of(layer, store)
+        made.offer = found[0].pair
+        return made
 
     def apply(self, model: Any) -> None:
         if self.budget is None:
             super().apply(model)
             return
         layers = targets(model, ALL_LINEAR)
-        tried = [
-            self.model_copy(update={"bits": bits, "block": block, "iterations": min(self.iterations, TRIED)})
-            for bits, block in CHOICES
-        ]
         weights = [QuantizedLinear.original(layer) for layer in layers.values()]
-        costs = np.array([[one.left(weight) for one in tried] for weight in weights])
-        sizes = np.array([[weight.numel() * one.bits_per_weight for one in tried] for weight in weights])
+        costs = np.array([self._costs(weight) for weight in weights])
+        sizes = np.array([[weight.numel() * one.bits_per_weight for one in self._tried] for weight in weights])
         chosen = allocated(costs, sizes, self.budget * sum(weight.numel() for weight in weights))
         for (name, layer), index in zip(layers.items(), chosen, strict=True):
             bits, block = CHOICES[index]
@@ -96,78 +104,57 @@ class LQLoRA(Quantizer):
             setattr(model.get_submodule(parent), leaf, own.replaced(layer))
 
     @property
+    def _tried(self) -> list[LQLoRA]:
+        turns = min(self.iterations, TRIED)
+        return [self.model_copy(update={"bits": bits, "block": block, "iterations": turns}) for bits, block in CHOICES]
+
+    def _costs(self, weight: Tensor) -> list[float]:
+        """The squared error that every choice leaves of a matrix; all of them begin with the same pair."""
+        first = factors(weight, self.rank)
+        return [one.left(weight, first) for one in self._tried]
+
+    @property
     def bits_per_weight(self) -> float:
         """What a weight takes with its share of the scales."""
         return self.bits + 8 / self.block + 16 / (256 * self.block)
 
-    def left(self, weight: Tensor) -> float:
+    def left(self, weight: Tensor, first: Pair | None = None) -> float:
         """The squared error of a matrix that its quantized part and the pair leave together."""
-        stored = self.store(weight)
-        offer = self.offer(weight, stored)
-        rest = weight.float() - stored.restored() - (offer[0] @ offer[1] if offer else 0.0)
+        found = self.decomposed(weight, first)
+        rest = weight.float() - found.kept.restored(weight.shape)
+        if found.pair is not None:
+            rest.addmm_(*found.pair, alpha=-1)
         return float(rest.square().sum())
 
-    def decomposed(self, weight: Tensor) -> tuple[StoredNormalFloat, list[float]]:
-        """The quantized part kept, and the error of every turn that was no worse than the one before it (the first is
-        that of quantizing the weight itself)."""
+    def decomposed(self, weight: Tensor, first: Pair | None = None) -> Decomposition:
+        """The matrix in two parts; `first` is its own best pair, where that is known."""
         weight = weight.float()
-        best = StoredNormalFloat(weight, self.bits, self.block)
-        errors = [float((weight - best.restored()).norm())]
-        turns: list[tuple[StoredNormalFloat, float]] = []
-        quantized = torch.zeros_like(weight)
+        plain = Rounded.of(weight, self.bits, self.block)
+        errors = [float((weight - plain.restored(weight.shape)).norm())]
+        turns: list[float] = []
+        kept = plain
+        pair = (first or factors(weight, self.rank)) if self.iterations else None
         for _ in range(self.iterations):
-            up, down = factors(weight - quantized, self.rank)
-            pair = up @ down
-            stored = StoredNormalFloat(weight - pair, self.bits, self.block)
-            quantized = stored.restored()
-            error = float((weight - pair - quantized).norm())
-            if turns and error >= turns[-1][1]:
+            left = weight.addmm(*pair, alpha=-1)
+            rounded = Rounded.of(left, self.bits, self.block)
+            quantized = rounded.restored(weight.shape)
+            error = float(left.sub_(quantized).norm())
+            if turns and error >= turns[-1]:
                 break
-            turns.append((stored, error))
-        if turns and turns[-1][1] < errors[0]:
-            return turns[-1][0], errors + [error for _, error in turns if error < errors[0]]
-        return best, errors
-
-    def offer(self, weight: Tensor, stored: Stored) -> tuple[Tensor, Tensor] | None:
-        left = weight.float() - stored.restored()
-        if left.norm() <= NOTHING_LEFT * weight.norm():
-            return None
-        return factors(left, self.rank)
+            turns.append(error)
+            kept, pair = rounded, factors(weight - quantized, self.rank)
+        if turns and turns[-1] < errors[0]:
+            return Decomposition(kept, pair, errors + [error for error in turns if error < errors[0]])
+        return Decomposition(plain, offered(weight - plain.restored(weight.shape), self.rank, weight), errors)
 
 
-class StoredNormalFloat(Stored):
-    """Packed codes of NormalFloat levels with absmax values in 8 bits."""
+class Decomposition(NamedTuple):
+    """The quantized part that was kept, the pair B [out, r] and A [r, in] for what it leaves over (None: nothing), and
+    the error of every turn that was no worse than the one before it; the first is that of quantizing W itself."""
 
-    packed: Tensor
-    levels: Tensor
-
-    def __init__(self, weight: Tensor, bits: int, block: int) -> None:
-        super().__init__()
-        self.bits, self.block, self.shape = bits, block, weight.shape
-        plain = _blockwise.quantize(weight, normal_float(bits).to(weight.device), block)
-        least = plain.scales.min()
-        over = torch.nn.functional.pad(plain.scales - least, (0, -len(plain.scales) % 256)).view(-1, 256)
-        constants = over.amax(1).to(torch.bfloat16)
-        unit = over / constants.float().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-        self.register_buffer("levels", normal_float(bits).to(weight.device))
-        self.register_buffer("least", least)
-        self.register_buffer("constants", constants)
-        codes = (unit * 255).round().clamp(0, 255).to(torch.uint8).flatten()
-        self.register_buffer("absmax", codes[: len(plain.scales)])
-        # The nearest level times the absmax as it will be restored, not as it was.
-        flat = torch.nn.functional.pad(weight.flatten(), (0, -weight.numel() % block)).view(-1, block)
-        scaled = flat / self._scales().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-        middle = (self.levels[1:] + self.levels[:-1]) / 2
-        found = torch.bucketize(scaled.flatten()[: weight.numel()].contiguous(), middle).to(torch.uint8)
-        self.register_buffer("packed", pack(found, bits))
-
-    def restored(self) -> Tensor:
-        codes = unpack(self.packed, self.bits, self.shape.numel())
-        return _blockwise.dequantize(Blocks(codes, self._scales(), self.shape, self.block), self.levels)
-
-    def _scales(self) -> Tensor:
-        codes, constants = self.get_buffer("absmax"), self.get_buffer("constants").float()
-        return codes.float() / 255 * constants.repeat_interleave(256)[: len(codes)] + self.get_buffer("least")
+    kept: Rounded
+    pair: Pair | None
+    errors: list[float]
 
 
 def allocated(costs: Matrix, sizes: Matrix, budget: float) -> list[int]:
@@ -197,8 +184,6 @@ def allocated(costs: Matrix, sizes: Matrix, budget: float) -> list[int]:
     return picked
 
 
-def factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """U sqrt(S) [out, rank] and sqrt(S) V^T [rank, in] of the best approximation of that rank."""
-    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    root = s[:rank].sqrt()
-    return u[:, :rank] * root, root[:, None] * v[:rank]
+def offered(left: Tensor, rank: int, weight: Tensor) -> Pair | None:
+    """The pair for what is left over of a matrix, or None where that is rounding alone."""
+    return None if left.norm() <= NOTHING_LEFT * weight.norm() else factors(left, rank)
