@@ -49,7 +49,7 @@ def compare(
     sampler: Annotated[
         str,
         typer.Option(
-            help="How settings are proposed: tpe, gp, random, halton, grid, dehb (evolution over short and long runs),"
+            help="How settings are proposed: tpe, gp, noisy_ei, kg, random, halton, grid, dehb (evolution over short and long runs),"
             " or a population of --trials members whose settings change as they train: pbt (the worst copy the best and"
             " change at random), pb2 (they change to where a Gaussian process expects the most gain)."
         ),

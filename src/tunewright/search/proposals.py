@@ -1,4 +1,4 @@
-"""Which hyperparameters to try next, by optuna: at random, evenly, by Parzen estimators or a Gaussian process."""
+"""Which hyperparameters to try next: at random, evenly, by Parzen estimators or a Gaussian process; optuna keeps count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tunewright.search.space import Choice, Space
 if TYPE_CHECKING:
     import optuna
 
-Sampler = Literal["tpe", "gp", "random", "halton", "grid"]
+Sampler = Literal["tpe", "gp", "noisy_ei", "kg", "random", "halton", "grid"]
+
+ONE_BY_ONE = ("gp", "noisy_ei", "kg")
+"""Samplers whose proposals each depend on the value of the last."""
 
 BATCH = 4
 """Proposals made at once, whatever the number of processes, so that a search proposes the same wherever it runs."""
@@ -24,7 +27,9 @@ class Proposals:
     `tpe` is random for a third of the trials (at least two), then prefers what did well. `gp` proposes 2 (d + 1)
     settings at random, then the one with the largest expected improvement under a Gaussian process with noise (arXiv
     1807.02811), one at a time, since each depends on the value of the last: for few, dear trials of at most some 20
-    numbers. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly however many they
+    numbers. `noisy_ei` and `kg` begin with as many points of a Halton sequence and take the largest expected rise of the
+    posterior mean's maximum, over the settings tried (noisy expected improvement) or over all (knowledge gradient, which
+    also tries what only teaches); a failed trial counts as the worst value seen. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly however many they
     are; `grid` evenly spaced ones, as many per key as keep the product within `trials`. A value of None says that the
     trial failed. `share` is the part of the full length at which the settings are to be run.
     """
@@ -50,7 +55,11 @@ class Proposals:
             self._points = self._grid(trials)
         elif sampler == "halton":
             self._points = self._halton(trials, seed)
-        self._batch = 1 if sampler == "gp" else BATCH
+        elif sampler in ("noisy_ei", "kg"):
+            self._points = self._halton(min(trials, 2 * (len(self.space) + 1)), seed)
+        self._batch = 1 if sampler in ONE_BY_ONE else BATCH
+        self._sampler, self._seed = sampler, seed
+        self._tried: list[tuple[dict[str, Any], float]] = []
         made: optuna.samplers.BaseSampler
         if sampler == "tpe":
             made = optuna.samplers.TPESampler(n_startup_trials=max(2, trials // 3), seed=seed, constant_liar=True)
@@ -61,12 +70,14 @@ class Proposals:
         self._study = optuna.create_study(direction="maximize" if higher else "minimize", sampler=made)
         for point in self._points:
             self._study.enqueue_trial(point)
-        self.left = min(trials, len(self._points)) if self._points else trials
+        self.left = min(trials, len(self._points)) if sampler in ("grid", "halton") else trials
 
     def ask(self) -> list[dict[str, Any]]:
         """The next settings, up to `BATCH`; none when all trials are proposed. Each batch is told before the next."""
         count = min(self._batch, self.left)
         self.left -= count
+        if count and self._sampler in ("noisy_ei", "kg") and len(self._tried) >= len(self._points):
+            self._study.enqueue_trial(self._next())
         self._open = [self._study.ask() for _ in range(count)]
         return [self._drawn(trial) for trial in self._open]
 
@@ -75,10 +86,32 @@ class Proposals:
         import optuna
 
         for trial, value in zip(self._open, values, strict=True):
+            known = math.nan if value is None or not math.isfinite(value) else value if self.higher else -value
+            self._tried.append((trial.params, known))
             if value is None or not math.isfinite(value):
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 self._study.tell(trial, value)
+
+    def _next(self) -> dict[str, Any]:
+        """The point with the largest acquisition, in the study's terms."""
+        import numpy as np
+
+        from tunewright.search.acquisition import fitted, proposed
+
+        axes = list(self.space.items())
+        points = np.array([
+            [(p[key] + 0.5) / len(a.values) if isinstance(a, Choice) else a.place(p[key]) for key, a in axes]
+            for p, _ in self._tried
+        ])  # fmt: skip
+        gained = np.array([value for _, value in self._tried])
+        gained = np.where(np.isnan(gained), np.nanmin(gained) if np.isfinite(gained).any() else 0.0, gained)
+        seed = self._seed + len(self._tried)
+        place = proposed(fitted(points, gained, seed), self._sampler, seed)
+        return {
+            key: a.number(u) if isinstance(a, Choice) else a.at(u)
+            for (key, a), u in zip(axes, place.tolist(), strict=True)
+        }
 
     def _drawn(self, trial: optuna.trial.Trial) -> dict[str, Any]:
         drawn: dict[str, Any] = {}
@@ -101,7 +134,7 @@ class Proposals:
                 key: a.number(u) if isinstance(a, Choice) else a.at(u)
                 for (key, a), u in zip(self.space.items(), each, strict=True)
             }
-            for each in places
+            for each in places.tolist()
         ]
 
     def _grid(self, trials: int) -> list[dict[str, Any]]:
