@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tunewright.document import Keys, Place
 from tunewright.recipe import Recipe, SourceSpec
 
-_SHARED = ("fields", "labels", "prompt", "function", "template", "format")
+_SHARED = ("fields", "labels", "prompt", "function", "template", "format", "augment")
 """Reading options of the training data that a task's own rows follow, unless the task names options itself."""
 
 # What changes the order or the mixing of rows, or only names them, does not change the prepared data.
