@@ -123,7 +123,7 @@ def test_later_stages_are_judged_by_rows_that_never_train():
     assert [n for n, _ in probed] == [4] * 3 + [2] * 12
     # Fewer than 8 points are not fitted: the forecast is the last one.
     for stage, own in zip(search.stages[1:], (losses[1:7], losses[7:]), strict=True):
-        assert sum(stage["held_out"], []) == own and stage["forecasts"] == own[1::2]
+        assert [loss for curve in stage["held_out"] for loss in curve] == own and stage["forecasts"] == own[1::2]
 
 
 def test_rows_are_kept_only_by_a_run_that_comes_to_measure_them():

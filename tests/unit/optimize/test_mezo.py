@@ -1,10 +1,14 @@
 """MeZO: the estimate, exact put-back, rebuilding from seeds and numbers."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tunewright.optimize.optimizers import MeZO
+from tunewright.optimize.optimizers.mezo import chances, exchanged
 
 
 def parameters(dtype=torch.float64):
@@ -47,6 +51,55 @@ def test_the_weights_are_rebuilt_from_the_first_ones_and_one_number_per_seed(dty
     assert any(not torch.equal(start[name], trained[name]) for name in start)
     for name, value in trained.items():
         assert torch.allclose(found[name], value, rtol=0, atol=within)
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_the_order_of_seeds_does_not_matter(dtype, within):
+    method = MeZO(lr=1e-3, seeds=16)
+    start, trained, optimizer = walked(method, 200, dtype)
+    moved, found = optimizer.state[trained["w"]]["moved"], start
+    for seed in np.random.default_rng(0).permutation(16):
+        found = method.rebuilt(found, [length * (own == seed) for own, length in enumerate(moved)], 1e-3)
+    for name, value in trained.items():
+        assert torch.allclose(found[name], value, rtol=0, atol=within)
+
+
+def test_two_clients_of_equal_weight_meet_in_the_middle():
+    method = MeZO(lr=1e-3, seeds=8)
+    start, ends, sums = {n: p.detach().clone() for n, p in parameters().items()}, [], []
+    for client in range(2):
+        trained, rng, gained = parameters(), np.random.default_rng(client), [0.0] * 8
+        target = {n: torch.full_like(p, client + 1.0) for n, p in trained.items()}
+        loss = lambda: float(sum(((p - target[n]) ** 2).sum() for n, p in trained.items()))  # noqa: B023
+        for seed in rng.integers(8, size=20).tolist():
+            slope = method.slope([*enumerate(trained.values())], seed, loss)
+            gained[seed] += slope
+            with torch.no_grad():
+                for index, p in enumerate(trained.values()):
+                    p.sub_(method.direction(p, seed, index), alpha=1e-3 * slope)
+        ends.append(trained)
+        sums.append(gained)
+    middle = method.rebuilt(start, [(one + other) / 2 for one, other in zip(*sums, strict=True)], 1e-3)
+    for name, value in middle.items():
+        assert torch.allclose(value, (ends[0][name] + ends[1][name]) / 2, rtol=0, atol=1e-10)
+
+
+def test_bytes_of_a_client_and_round():
+    assert exchanged(4096, 200) == 17984
+
+
+def test_chances_of_seeds_follow_their_slopes():
+    assert np.array_equal(chances([[3.0]] * 5), np.full(5, 0.2)) and np.array_equal(chances([[]] * 4), np.full(4, 0.25))
+    # psi = 0, (0 + 4) / 2 = 2 and (0 + 1 + 2) / 3 = 1: brought to 0, 1 and 1/2.
+    weights = [1.0, math.e, math.e**0.5]
+    assert chances([[], [-4.0], [1.0, 2.0]]) == pytest.approx([w / sum(weights) for w in weights], abs=1e-15)
+    # Slopes are cut at 1000: both of these have psi 500.
+    found = chances([[1e9], [1000.0], [0.0]])
+    assert found[0] == found[1] > found[2]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        found = chances([rng.normal(0, 10, rng.integers(4)) for _ in range(6)])
+        assert found.sum() == pytest.approx(1) and found.max() / found.min() <= math.e * (1 + 1e-12)
 
 
 def test_steps_of_two_runs_add_up():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunewright.catalog import Paper, option
@@ -19,8 +20,9 @@ class MeZO(Optimizer):
 
     z = N(0, I) drawn from one of `seeds` seeds; g = (L(w + eps z) - L(w - eps z)) / (2 eps); w -= lr g z, then
     decoupled decay. The sum of g per seed is kept, so that without decay w = w0 - lr sum_j moved_j z_j is rebuilt from
-    the first weights and `seeds` numbers (`rebuilt`), whatever the size of the model. A step takes two forward passes,
-    and while it runs a copy of the trained parameters, from which they are put back exactly.
+    the first weights and `seeds` numbers (`rebuilt`), whatever the size of the model: what clients that tune together
+    need to exchange (FedKSeed). A step takes two forward passes, and while it runs a copy of the trained parameters,
+    from which they are put back exactly; adding the step back instead would drift (about 1e-5 in 200 steps).
 
     Wants a rate far below AdamW's (1e-7 to 1e-5 for all weights of a large model) and many steps; the error of the
     estimate grows with the number of trained parameters.
@@ -64,11 +66,46 @@ class MeZO(Optimizer):
                     value.sub_(self.direction(value, seed, index), alpha=lr * length)
         return found
 
+    @torch.no_grad()
+    def slope(self, working: Sequence[tuple[int, Tensor]], seed: int, loss: Callable[[], float]) -> float | None:
+        """g along the seed's direction of parameters, each with its index; they are left as they were.
+
+        None where a step is skipped: for a loss that is not finite, or two that differ by more than `largest_change`.
+        """
+        before = [value.clone() for _, value in working]
+        found = []
+        for sign in (1, -1):
+            for (index, value), original in zip(working, before, strict=True):
+                value.copy_(original).add_(self.direction(value, seed, index), alpha=sign * self.eps)
+            found.append(loss())
+        for (_, value), original in zip(working, before, strict=True):
+            value.copy_(original)
+        apart = found[0] - found[1]
+        is_used = math.isfinite(apart) and abs(apart) <= (self.largest_change or math.inf)
+        return apart / (2 * self.eps) if is_used else None
+
     def direction(self, like: Tensor, seed: int, index: int) -> Tensor:
         """z of the pool's seed for the `index`-th parameter, drawn in float32, in the parameter's dtype."""
         generator = torch.Generator(like.device)
         generator.manual_seed(((self.pool * self.seeds + seed) << 20) + index)
         return torch.randn(like.shape, generator=generator, device=like.device).to(like.dtype)
+
+
+def chances(slopes: Sequence[Sequence[float]], clip: float = 1000.0) -> NDArray[np.float64]:
+    """With which probability [seeds] to draw each seed, by the slopes found along it so far (FedKSeed-Pro).
+
+    psi_j is the mean of |g| cut at `clip` over the seed's slopes and one 0, brought to [0, 1] by the smallest and
+    largest; p = softmax(psi), uniform where all are alike.
+    """
+    psi = np.array([np.abs(np.clip([0.0, *own], -clip, clip)).mean() for own in slopes])
+    spread = psi.max() - psi.min()
+    weights: NDArray[np.float64] = np.exp((psi - psi.min()) / spread if spread > 0 else np.zeros(len(psi)))
+    return weights / weights.sum()
+
+
+def exchanged(seeds: int, sent: int) -> int:
+    """Bytes that a client receives and sends in a round: a sum per seed, then a seed and a number for each of `sent`."""
+    return 4 * seeds + 8 * sent
 
 
 class _MeZO(torch.optim.Optimizer):
@@ -89,18 +126,9 @@ class _MeZO(torch.optim.Optimizer):
         state = self.state[self.trained[0]]
         steps = state.get("steps", 0)
         seed = int(np.random.default_rng([method.pool, steps]).integers(method.seeds))
-        before = [p.clone() for _, _, p in working]
-        losses = []
-        for sign in (1, -1):
-            for (index, _, p), original in zip(working, before, strict=True):
-                p.copy_(original).add_(method.direction(p, seed, index), alpha=sign * method.eps)
-            losses.append(closure())
-        for (_, _, p), original in zip(working, before, strict=True):
-            p.copy_(original)
-        del before
-        slope = (losses[0] - losses[1]) / (2 * method.eps)
+        slope = method.slope([(index, p) for index, _, p in working], seed, closure)
         state["steps"] = steps + 1
-        if not math.isfinite(slope) or abs(losses[0] - losses[1]) > (method.largest_change or math.inf):
+        if slope is None:
             return
         for index, group, p in working:
             p.sub_(method.direction(p, seed, index), alpha=group["lr"] * slope)
