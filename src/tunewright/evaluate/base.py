@@ -93,7 +93,7 @@ class Subject:
 
     `rows` are those of `data.eval`. `read` gives the rows of a task's own data from its reading options (`path`,
     `format`, `fields`, `labels`) and whether they are read like the training data. `examples` are training records for
-    few-shot prompts; `decoders` gives what acts on answers, nothing while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
+    few-shot prompts, `pool` those that tasks draw demonstrations from; `decoders` gives what acts on answers, nothing while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
     `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention text is
     known. `stop` are the ids that end an answer.
     """
@@ -104,6 +104,7 @@ class Subject:
     stop: frozenset[int]
     read: Callable[[Mapping[str, Any], bool], Rows] | None = None
     examples: Sequence[Record] = ()
+    pool: Sequence[Record] = ()
     batch_tokens: int = 2048
     limit: int | None = None
     embedded: bool = False
@@ -127,6 +128,14 @@ class Further(NamedTuple):
     higher_is_better: bool
 
 
+class Grid(NamedTuple):
+    """Numbers of all examples together, by rows and columns; None where there is none."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Sequence[float | None]]
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a task found, one value per example, so that two models can be compared pair by pair.
@@ -134,7 +143,8 @@ class Scores:
     `values` [n] and `weights` [n]: the score is Sum(w x) / Sum(w). `ids` name the examples. Where answers were
     generated: `prompts`, `answers`, `references` [n], `stopped` [n] (ended by itself) and `lengths` [n] in tokens.
     Where answers have probabilities: `confidences` [n] of the chosen one and `correct` [n]. `groups` [n] is the source
-    of each example. `further` are other quantities by name, `details` numbers, `notes` what a reader must know.
+    of each example. `further` are other quantities by name, `grids` tables that a reader sees for both
+    models, `details` numbers, `notes` what a reader must know.
     """
 
     name: str
@@ -154,6 +164,7 @@ class Scores:
     correct: NDArray[np.bool_] | None = None
     groups: list[str] = field(default_factory=list)
     further: Mapping[str, Further] = field(default_factory=dict)
+    grids: tuple[Grid, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

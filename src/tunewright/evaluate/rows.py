@@ -23,11 +23,12 @@ def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, 
     """The policy on the recipe's held-out rows; `options` are further fields of `Subject`."""
     rows = Rows(prepared.eval_records, prepared.renderers, prepared.eval, prepared.names)
     stops = stop_tokens(policy.model, tokenizer).union(*(renderer.stops for renderer in prepared.renderers))
-    shots = max((getattr(task, "shots", 0) for task in recipe.evaluate), default=0)
+    shots, pool = (max((getattr(task, of, 0) for task in recipe.evaluate), default=0) for of in ("shots", "pool"))
     given = {
         "stop": stops,
         "read": OwnRows(tokenizer, recipe, prepared.completion),
         "examples": examples(recipe, prepared, shots) if shots else (),
+        "pool": examples(recipe, prepared, pool) if pool else (),
         "embedded": recipe.model.path == EMBEDDED,
         "origin": recipe.origin,
     }

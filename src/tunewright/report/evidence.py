@@ -193,6 +193,23 @@ class Sensitivity(Part):
     after: tuple[float, ...] = Field(description="The tuned model's values, rising.")
 
 
+class GridRow(Part):
+    """A line of a table, before and after."""
+
+    name: Text = Field(description="What the line is about.")
+    before: tuple[Number, ...] = Field(description="The base model's numbers, by column.")
+    after: tuple[Number, ...] = Field(description="The tuned model's numbers.")
+
+
+class Grid(Part):
+    """Numbers of a measure that are no mean over examples, so that they have no interval."""
+
+    task: str = Field(description="The measure's name.")
+    title: str = Field(description="What the table shows.")
+    columns: tuple[str, ...] = Field(description="Headings.")
+    rows: tuple[GridRow, ...] = Field(description="Its lines.")
+
+
 class FewShot(Part):
     """The base model with worked examples in its prompt: what could be had without tuning."""
 
@@ -236,6 +253,7 @@ class Evidence(Part):
     calibration: tuple[Calibration, ...] = Field((), description="Reliability where answers have probabilities.")
     formats: tuple[Formats, ...] = Field((), description="Accuracy by prompt format.")
     sensitivity: tuple[Sensitivity, ...] = Field((), description="Sensitivity to the wording, by example.")
+    grids: tuple[Grid, ...] = Field((), description="Tables of measures that have some.")
     few_shot: tuple[FewShot, ...] = Field((), description="The base model with examples in its prompt.")
     spread: tuple[Spread, ...] = Field((), description="The tuned model measured at several batch sizes.")
     versions: Mapping[str, str] = Field({}, description="Package -> version.")

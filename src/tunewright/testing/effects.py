@@ -22,8 +22,8 @@ from tunewright.decode.base import Decoder
 from tunewright.errors import Fault
 from tunewright.evaluate.base import Task
 from tunewright.models.vocabulary.base import Vocabulary
-from tunewright.testing.decoders import observe_decoder
 from tunewright.testing.augment import observe_augment
+from tunewright.testing.decoders import observe_decoder
 from tunewright.testing.formats import observe_rows
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import Parts, Steps, tiny_loop, usual_parts

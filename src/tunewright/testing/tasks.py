@@ -118,7 +118,7 @@ def _subjects() -> dict[str, Subject]:
         completed = Completion([source], {}, {0: found}).of(source, 0, found, "eval", renderer.mode)
         rows = Rows([one for made in completed for one in made], (renderer,), None, (name,))
         examples: list[Record] = list(rows.records[:4])
-        return Subject(policy, tokenizer, rows, frozenset({2}), read, examples, embedded=True, origin=origin)
+        return Subject(policy, tokenizer, rows, frozenset({2}), read, examples, examples, embedded=True, origin=origin)
 
     return {name: subject(name) for name in FILES}
 
