@@ -97,6 +97,8 @@ def _source(report: SourceReport, limit: int | None) -> list[str]:
         found.append(f"{report.empty_answers:,} rows have an empty answer; they teach the model to stop at once")
     if report.empty:
         found.append(f"{report.empty:,} rows have nothing to learn (every loss weight is 0) and are left out")
+    for part, count in sorted(report.unsaid.items()):
+        found.append(f"in {count:,} rows the chat template leaves out the {part}: the model never sees them")
     if report.unclean:
         found.append(f"in {report.unclean:,} rows a token reaches over the boundary between prompt and answer")
     return found

@@ -22,7 +22,8 @@ class SourceReport:
     function or a `false` judgement leaves out, and `held_out` went to the evaluation data. `cut` counts kept rows that
     were shortened; `answers_lost` rows that lost every trained token to the limit; `number` is what `Record.source`
     says. `specials` counts each special token over all kept rows; `ends` the kept rows in which the end of an answer is
-    learned; `unclean` those in which a token reaches over the boundary of prompt and answer.
+    learned; `unclean` those in which a token reaches over the boundary of prompt and answer; `unsaid` counts
+    those of which the chat template drops a part, by that part in words.
     """
 
     number: int
@@ -53,6 +54,7 @@ class SourceReport:
     unclean: int = 0
     largest_id: int = 0
     specials: dict[str, int] = field(default_factory=dict)
+    unsaid: dict[str, int] = field(default_factory=dict)
 
     @property
     def trained_share(self) -> float:

@@ -72,6 +72,8 @@ def account(
     report.cut_answers += rendered.trained < had
     report.empty_answers += not record.answer.strip() and not record.turns[-1].calls
     report.unclean += not rendered.clean
+    for part in renderer.unsaid(record):
+        report.unsaid[part] = report.unsaid.get(part, 0) + 1
     specials = [index for index in rendered.ids if index in renderer.encoder.specials]
     report.ends += _learns_end(rendered, renderer)
     for index in specials:

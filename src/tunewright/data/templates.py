@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from tunewright.data import unsaid
 from tunewright.data.chat import DEFAULT, Chat, Span, shared_length
 from tunewright.data.encoding import Encoder, Offsets
 from tunewright.data.records import Record, Turn
@@ -145,6 +146,14 @@ class Renderer:
         except BadInput:
             return ""
         return "" if self._sample.startswith(asked) else asked[shared_length(asked, self._sample) :]
+
+    def unsaid(self, record: Record) -> frozenset[str]:
+        """The parts of a record, in words, that the template drops without refusing them."""
+        return unsaid.parts(record) & self._left_out if self.mode(record) == "chat" else frozenset()
+
+    @cached_property
+    def _left_out(self) -> frozenset[str]:
+        return unsaid.left_out(lambda record: self._chat.whole(record)[0])
 
     @cached_property
     def _sample(self) -> str:

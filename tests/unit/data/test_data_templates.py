@@ -305,3 +305,20 @@ def test_an_empty_prompt_or_answer(kind, request):
     no_answer = renderer.render(replace(PAIR, turns=(PAIR.turns[0], Turn("assistant", ""))))
     assert no_answer.trained == 1
     assert no_answer.ids[-1] == 1
+
+
+def test_what_a_template_drops_is_told(templated, byte_level):
+    """The sample template writes content alone; the default one writes everything."""
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = (
+        Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "", calls=(call,)), Turn("tool", "T"),
+        Turn("assistant", "A", reasoning="R"),
+    )  # fmt: skip
+    found = Renderer(templated(UNMARKED), Reading()).unsaid(Record(turns, "chat"))
+    assert {"tool calls", "reasoning"} <= found and "system turns" not in found
+    only_users = "{% for m in messages %}{% if m.role in ('user', 'assistant') %}{{ m.content }}{% endif %}{% endfor %}"
+    dropped = Renderer(templated(only_users), Reading())
+    assert dropped.unsaid(Record(turns, "chat")) == {"system turns", "tool turns", "tool calls", "reasoning"}
+    assert dropped.unsaid(Record(turns[1:2] + turns[-1:-2:-1], "chat")) == {"reasoning"}
+    assert not dropped.unsaid(Record((Turn("user", "Q"), Turn("assistant", "A")), "completion"))
+    assert not Renderer(wrapped(byte_level, None), Reading(template="default")).unsaid(Record(turns, "chat"))
