@@ -41,7 +41,17 @@ ROOMS: dict[str, str] = {
 """Kind of method -> the folder (as a package) whose files hold the methods of that kind."""
 
 Need = Literal[
-    "reference", "teacher", "embedder", "verifier", "judge", "reward", "calibration", "pairs", "labels", "mismatched"
+    "reference",
+    "teacher",
+    "embedder",
+    "verifier",
+    "judge",
+    "reward",
+    "calibration",
+    "pairs",
+    "labels",
+    "mismatched",
+    "wordings",
 ]
 """What a method may require beyond model and data; a recipe's `supplies` answers with the same words."""
 

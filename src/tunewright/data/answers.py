@@ -1,4 +1,5 @@
-"""Which answers of a training record become sequences: the one to learn, both of a pair, or every judged one."""
+"""Which answers of a training record become sequences: the one to learn, both of a pair, every judged one, or one under
+two wordings of its prompt."""
 
 from __future__ import annotations
 
@@ -10,9 +11,12 @@ from tunewright.catalog import Need
 from tunewright.data.lines import FaultyRow
 from tunewright.data.records import Record
 
-CHOSEN, LABEL, MISMATCHED = "chosen", "label", "mismatched"
+CHOSEN, LABEL, MISMATCHED, REWORDED = "chosen", "label", "mismatched", "reworded"
 """Sequence columns: 1 for the better answer of a pair and 0 for the worse; 1 for an answer judged good and 0 for bad; 1
-for a prompt with the answer of another row."""
+for a prompt with the answer of another row; 1 for the prompt of the row and 0 for its reference wording."""
+
+REFERENCE_PROMPT = "reference_prompt"
+"""The column of a row that holds its last prompt turn in the reference wording."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,16 @@ class Answers:
     `learned`: the answer to learn (the better one of a pair; rows judged bad are left out). `pairs`: the better answer,
     then the worse one, side by side, with the column `chosen`. `labels`: every judged answer, those of a pair too, with
     the column `label`. `mismatched`: each judged answer, then the same prompt with the answer of the row before, side by
-    side, with the column `mismatched`.
+    side, with the column `mismatched`. `wordings`: the answer after its prompt, then after the prompt in the reference
+    wording, side by side, with the column `reworded`.
     """
 
-    kind: Literal["learned", "pairs", "labels", "mismatched"] = "learned"
+    kind: Literal["learned", "pairs", "labels", "mismatched", "wordings"] = "learned"
 
     @staticmethod
     def wanted(needs: Collection[Need]) -> Answers:
         """As the needs of an objective ask."""
-        for kind in ("pairs", "mismatched", "labels"):
+        for kind in ("pairs", "mismatched", "labels", "wordings"):
             if kind in needs:
                 return Answers(kind)
         return Answers()
@@ -38,19 +43,22 @@ class Answers:
     @property
     def together(self) -> int:
         """Sequences that stay together."""
-        return 2 if self.kind in ("pairs", "mismatched") else 1
+        return 2 if self.kind in ("pairs", "mismatched", "wordings") else 1
 
     def left_out(self, record: Record) -> bool:
         """Whether the record has no answer to use: judged bad, where only good ones are learned."""
-        return record.label is False and self.kind == "learned"
+        return record.label is False and self.kind in ("learned", "wordings")
 
     def of(self, record: Record, before: Record) -> list[tuple[Record, Mapping[str, float]]]:
         """The records to render, each with its columns; `before` is another row, whose answer is a mismatched one.
 
-        Raises `BadInput` naming the row: for one that is no pair, was not judged, or has no row beside it.
+        Raises `BadInput` naming the row: for one that is no pair, was not judged, has no reference wording, or no row
+        beside it.
         """
         if self.kind == "learned":
             return [(record, {})]
+        if self.kind == "wordings":
+            return [(record, {REWORDED: 1.0}), (_referring(record), {REWORDED: 0.0})]
         worse = None if record.rejected is None else replace(record, turns=record.rejected, rejected=None)
         if self.kind == "pairs":
             if worse is None:
@@ -71,6 +79,15 @@ class Answers:
                 (replace(one, turns=(*one.prompt, other[-1])), {LABEL: label, MISMATCHED: 1.0}),
             ]
         return unit
+
+
+def _referring(record: Record) -> Record:
+    text = record.columns.get(REFERENCE_PROMPT)
+    if not record.prompt or not isinstance(text, str) or not text:
+        raise _fault(
+            record, "the prompt has no reference wording", f"a prompt, and the same in the column '{REFERENCE_PROMPT}'"
+        )
+    return replace(record, turns=(*record.turns[:-2], replace(record.turns[-2], content=text), record.turns[-1]))
 
 
 def _fault(record: Record, message: str, expected: str) -> FaultyRow:

@@ -59,16 +59,20 @@ class Policy(nn.Module):
         function: TokenFunction,
         columns: Mapping[str, Tensor] | None = None,
         beside: Sequence[str] = (),
+        across: Batch | None = None,
     ) -> Tensor:
         """Values float32 [kept] of `function` at the batch's kept tokens, in the order of `batch.kept`.
 
         `columns` [kept] are handed to the function beside logits and targets, and so are, chunk by chunk and without
         gradient, the logits of the models named in `beside`: `reference`, or one that was `supply`-ed. Gradients reach
-        every trained parameter of body and head.
+        every trained parameter of body and head. Those models read the batch too, or `across`, whose kept tokens are the
+        same in number and order.
         """
         rows, cols = batch.kept
         targets, given = batch.ids[rows, cols], dict(columns or {})
-        others = {name: self._beside(name, batch, rows, cols - 1) for name in beside}
+        theirs = batch if across is None else across
+        at, behind = theirs.kept
+        others = {name: self._beside(name, theirs, at, behind - 1) for name in beside}
         with self.computing():
             if not self.plain_head:
                 logits = self._own_logits(batch, rows, cols - 1)
@@ -146,6 +150,11 @@ class Policy(nn.Module):
                 yield self
         finally:
             self._at_start = False
+
+    @property
+    def at_start(self) -> bool:
+        """Whether `start` is open: what computes now is the model before tuning."""
+        return self._at_start
 
     def set_reference(self, disabled: Callable[[], AbstractContextManager[None]]) -> None:
         """Sets what switches the adapter off; the pipeline calls it with the adapter's `disabled`."""

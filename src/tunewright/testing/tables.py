@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, Answers
+from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, REWORDED, Answers
 from tunewright.data.batches import Plan, Share
 from tunewright.data.spelling import Spelled
 from tunewright.data.table import Table
@@ -26,7 +26,8 @@ def random_table(
     """Sequences of random tokens, the first third of each a prompt without weight.
 
     `graded` draws the other weights from [0.25, 2] with every fifth zero; otherwise they are 1. `answers` says how the
-    sequences stand together; the numbers of further `columns` are drawn from [0, 1).
+    sequences stand together (two wordings have the answer of the longer one); the numbers of further `columns` are drawn
+    from [0, 1).
     """
     together = answers.together if answers else 1
     rng = np.random.default_rng(seed)
@@ -41,6 +42,9 @@ def random_table(
         weights[start : start + prompt] = 0.0
         weights[start + prompt] = 1.0
     count = len(lengths)
+    if answers and answers.kind == "wordings":
+        flat, starts = _twice_answered(starts, prompts)
+        ids, weights = ids[flat], weights[flat]
     return Table(
         ids=ids,
         weights=weights,
@@ -65,6 +69,18 @@ def _spelled(ids: Sequence[int]) -> Spelled:
     return Spelled(text, [(at, at + 1) for at in range(len(ids))])
 
 
+def _twice_answered(
+    starts: NDArray[np.int64], prompts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which tokens make up sequences that have, two by two, the answer of the longer one; and where these begin."""
+    made = []
+    for row, prompt in enumerate(prompts):
+        longer = max(row - row % 2, row - row % 2 + 1, key=lambda one: int(starts[one + 1] - starts[one]))
+        own = np.arange(starts[row], starts[row] + prompt)
+        made.append(np.concatenate([own, np.arange(starts[longer] + prompts[longer], starts[longer + 1])]))
+    return np.concatenate(made), np.cumsum([0, *map(len, made)])
+
+
 def _judged(answers: Answers | None, count: int) -> dict[str, NDArray[np.generic]]:
     """The columns that tell the sequences of a unit apart, as the data's own are."""
     kind = answers.kind if answers else "learned"
@@ -73,6 +89,8 @@ def _judged(answers: Answers | None, count: int) -> dict[str, NDArray[np.generic
         return {CHOSEN: 1.0 - row % 2}
     if kind == "labels":
         return {LABEL: row % 2 * 1.0}
+    if kind == "wordings":
+        return {REWORDED: 1.0 - row % 2}
     return {LABEL: row // 2 % 2 * 1.0, MISMATCHED: row % 2 * 1.0} if kind == "mismatched" else {}
 
 

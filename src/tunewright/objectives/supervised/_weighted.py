@@ -1,4 +1,4 @@
-"""The token functions of DFT and ASFT: cross-entropy times the probability of the token, and an anchor."""
+"""Cross-entropy times the probability of the token, and a token function held near another model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tunewright.models.policy import CrossEntropy
 from tunewright.objectives._divergences import DIVERGENCES, Closed, Direction
 
 
@@ -23,13 +24,13 @@ class WeightedByItself(Closed):
 
 
 class Anchored(Closed):
-    """The same plus `weight` times the divergence from the logits of `beside` it."""
+    """`token` plus `weight` times the divergence from the logits of `beside` it."""
 
-    def __init__(self, weight: float, direction: Direction, beside: str) -> None:
-        self.weight, self.divergence, self.beside = weight, DIVERGENCES[direction], beside
+    def __init__(self, token: Closed | CrossEntropy, weight: float, direction: Direction, beside: str) -> None:
+        self.token, self.weight, self.divergence, self.beside = token, weight, DIVERGENCES[direction], beside
 
     def gradient(self, logits: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        values, gradient = weighted_by_itself.gradient(logits.float(), targets, columns)
+        values, gradient = self.token.gradient(logits.float(), targets, columns)
         policy, other = (torch.log_softmax(x, -1, dtype=torch.float32) for x in (logits, columns[self.beside]))
         away, pull = self.divergence(policy, other)
         return values + self.weight * away, (gradient + self.weight * pull).to(logits.dtype)

@@ -9,7 +9,7 @@ from tunewright.data.batches import Batch
 from tunewright.models.policy import Policy
 from tunewright.objectives._divergences import Direction
 from tunewright.objectives.base import Loss, Objective, token_loss
-from tunewright.objectives.supervised._weighted import Anchored
+from tunewright.objectives.supervised._weighted import Anchored, weighted_by_itself
 
 
 class ASFT(Objective):
@@ -40,5 +40,5 @@ class ASFT(Objective):
         return frozenset({"reference"})
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
-        function = Anchored(self.kl_weight, self.direction, "reference")
+        function = Anchored(weighted_by_itself, self.kl_weight, self.direction, "reference")
         return token_loss(policy(batch, function, beside=("reference",)), batch)
