@@ -9,6 +9,7 @@ from tunewright.adapters._peft import save_peft
 from tunewright.errors import BadInput
 from tunewright.recipe.composition import clashes
 from tunewright.testing.models import tiny
+from tunewright.testing.optimizers import assert_same_place
 from tunewright.testing.runs import (
     attach,
     bits,
@@ -23,6 +24,8 @@ from tunewright.testing.runs import (
     usual_parts,
 )
 from tunewright.testing.tables import random_table
+from tunewright.train.checkpoint import pack, unpack, write_folder
+from tunewright.train.loop import Settings
 
 TABLE = random_table()
 EVERYWHERE = {"ratio_down": 0.2, "ratio_up": 0.15, "ratio_o": 0.5, "ratio_v": 0.5}
@@ -259,3 +262,114 @@ def test_what_a_model_has_not_is_named(architecture, options, said):
 def test_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         S2FT(ratio_down=0)
+
+
+def measured(strategy, architecture="llama", **options):
+    """(channels by layer, the norms of every unit [layers, units]) by a plain computation on the run's first step."""
+    made = {"ratio_down": 0.25, "ratio_up": 0.25, "strategy": strategy, **options}
+    loop = tiny_loop({"adapter": S2FT(**made)}, model=tiny(architecture), steps=4)
+    loop.advance(1)
+    wanted = {}
+    model = tiny(architecture)
+    policy = tiny_policy(model)
+    objective, batches = usual_parts()["objective"], loop.batches(0)
+    names = list(loop.attached.layers)
+    squares = {}
+    if strategy == "activation":
+        model.requires_grad_(False)
+        seen = lambda name, by_rows: (
+            lambda module, args, out: squares.__setitem__(
+                name, squares.get(name, 0) + (out if by_rows else args[0])[real].double().square().sum(0)
+            )
+        )
+        for name in names:
+            model.get_submodule(name).register_forward_hook(seen(name, loop.attached.layers[name].by_rows))
+    for batch in batches:
+        real = batch.sequence >= 0
+        loss = objective.loss(policy, batch)
+        if strategy == "gradient":
+            loss.total.backward()
+    for name in names:
+        if strategy == "activation":
+            wanted[name] = squares[name].sqrt()
+        else:
+            gradient = model.get_submodule(name).weight.grad
+            gradient = gradient.T if loop.attached.layers[name].transposed else gradient
+            wanted[name] = gradient.norm(dim=1 if loop.attached.layers[name].by_rows else 0)
+    return loop, wanted
+
+
+@pytest.mark.parametrize("permute", [True, False])
+@pytest.mark.parametrize("smallest", [True, False])
+@pytest.mark.parametrize("strategy", ["activation", "gradient"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_units_of_the_largest_or_smallest_norms_are_chosen_before_the_first_step(
+    architecture, strategy, smallest, permute
+):
+    loop, wanted = measured(strategy, architecture, smallest=smallest, permute=permute)
+    layers = loop.attached.layers
+    for by_rows in (True, False):
+        names = [name for name in layers if layers[name].by_rows == by_rows]
+        norms = torch.cat([wanted[name] for name in names])
+        chosen = torch.cat([torch.isin(torch.arange(len(wanted[name])), layers[name].channels) for name in names])
+        assert int(chosen.sum()) == int(0.25 * len(norms))
+        inside, outside = norms[chosen], norms[~chosen]
+        slack = 1 + 1e-4
+        if smallest:
+            assert inside.max() <= outside.min() * slack
+        else:
+            assert inside.min() * slack >= outside.max()
+    # The step was taken from the measured choice.
+    assert all(layer.delta.abs().max() > 0 for layer in layers.values() if len(layer.channels))
+    export = loop.attached.as_lora()
+    assert set(export.pairs) == {name for name, layer in layers.items() if len(layer.channels)}
+
+
+@pytest.mark.parametrize("strategy", ["activation", "gradient"])
+def test_a_measured_choice_is_of_the_whole_model_and_loads_into_a_fresh_one(strategy):
+    options = {"ratio_down": 0.05, "ratio_o": 0.5, "ratio_v": 0.5, "strategy": strategy}
+    loop = tiny_loop({"adapter": S2FT(**options)}, steps=3)
+    total = sum(p.numel() for p in loop.attached.trained().values())
+    loop.run()
+    assert sum(p.numel() for p in loop.attached.trained().values()) == total
+    fresh = tiny_policy()
+    made = attach(S2FT(**options), fresh)
+    made.load_state(loop.attached.state())
+    assert apart(logits_of(loop.policy, TABLE), logits_of(fresh, TABLE)) == 0
+    with made.disabled():
+        assert apart(logits_of(tiny_policy(), TABLE), logits_of(fresh, TABLE)) == 0
+    made.merge()
+    assert apart(logits_of(loop.policy, TABLE), logits_of(fresh, TABLE)) < 1e-5
+    made.detach()
+    assert not differing_bits(bits(tiny()), bits(fresh.model))
+
+
+@pytest.mark.parametrize("strategy", ["activation", "gradient"])
+def test_a_measured_choice_survives_a_checkpoint(strategy, tmp_path):
+    make = lambda: tiny_loop({"adapter": S2FT(ratio_down=0.1, ratio_up=0.1, strategy=strategy)}, steps=4)
+    through, stopped, resumed = make(), make(), make()
+    through.advance(4)
+    stopped.advance(2)
+    write_folder(tmp_path / "step", *pack(stopped))
+    unpack(resumed, tmp_path / "step")
+    resumed.advance(2)
+    assert_same_place(through, resumed)
+
+
+def test_the_measured_choice_hardly_depends_on_the_layout():
+    found = []
+    for tokens in (24, 4096):
+        settings = Settings(micro_batch_tokens=tokens)
+        parts = {"adapter": S2FT(ratio_down=0.2, strategy="gradient", measured_steps=2)}
+        loop = tiny_loop(parts, steps=3, settings=settings)
+        loop.advance(1)
+        found.append({name: layer.channels for name, layer in loop.attached.layers.items()})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_quantized_base_is_measured_too():
+    nf4 = catalog.find("quantizer", "nf4")()
+    loop = tiny_loop({"adapter": S2FT(ratio_down=0.1, strategy="gradient", permute=False), "quantizer": nf4})
+    before = {name: layer.channels for name, layer in loop.attached.layers.items()}
+    loop.advance(1)
+    assert any(not torch.equal(before[name], layer.channels) for name, layer in loop.attached.layers.items())

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tunewright.adapters.base import Adapter, LoraExport, LoraPair
 from tunewright.adapters.sparse._coupled import READERS, Coupled, coupled, reordered
 from tunewright.adapters.sparse._delta import AttachedDelta, DeltaLayer
+from tunewright.adapters.sparse._measurement import Measurement
+from tunewright.adapters.sparse._slices import SliceLayer, spread
 from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
+from tunewright.hooks import Hook
 from tunewright.models.layers import shape_of
 from tunewright.models.quantize._layer import QuantizedLinear
 from tunewright.models.shards import is_sharded, whole
@@ -37,8 +39,11 @@ class S2FT(Adapter):
     single head of o, the chosen numbers are gathered by index and W stays as it is.
 
     The norm that `weight` compares is that of D's own rows or columns of W, rounded to bfloat16, so that the choice is
-    the same in every precision. Not here: choice by the norm of activations or gradients, which needs a pass over data
-    before anything is attached.
+    the same in every precision. `activation` compares the norm of a unit's values over the tokens (what down and o
+    read, what up and v make), `gradient` that of the loss's gradient to its rows or columns of W; both are measured
+    before the first step on the batches of the run's first `measured_steps` steps, whose tokens and seconds are counted
+    as the run's. `gradient` holds one float32 gradient of the layers' whole weights meanwhile. Until then, and without
+    a loop, the choice is random. Under sharding these two want `permute: false`.
 
     When to use: a few percent of the weights, full rank in their slice, added and taken out exactly. When not: models
     that keep q, k, v (or gate and up) in one matrix, except for `ratio_down` and `ratio_o` without `permute`.
@@ -57,9 +62,14 @@ class S2FT(Adapter):
     ratio_up: float = option(0.0, "Share of channels that train in up.", changes="parameters", to=0.2, ge=0, le=1)
     ratio_o: float = option(0.0, "Share of heads that train in o.", changes="parameters", to=0.5, ge=0, le=1)
     ratio_v: float = option(0.0, "Share of heads that train in v.", changes="parameters", to=0.5, ge=0, le=1)
-    strategy: Literal["random", "weight"] = option(
-        "random", "How units are chosen: at random, or by the norm of their weights.", changes="loss", to="weight"
-    )
+    strategy: Literal["random", "weight", "activation", "gradient"] = option(
+        "random", "How units are chosen: at random, or by the norm of their weights, activations or gradients.",
+        changes="loss", to="weight",
+    )  # fmt: skip
+    measured_steps: int = option(
+        1, "Steps whose batches activations or gradients are measured on.", changes="tokens", to=3,
+        given={"adapter.strategy": "activation"}, ge=1,
+    )  # fmt: skip
     smallest: bool = option(
         False, "Choose the smallest norms instead of the largest.", changes="loss", to=True,
         given={"adapter.strategy": "weight"},
@@ -88,7 +98,7 @@ class S2FT(Adapter):
     def attach(self, model: nn.Module, supplies: Mapping[str, Any] | None = None) -> AttachedS2FT:
         model.requires_grad_(False)
         groups = coupled(model, {role for role, ratio in self.ratios.items() if ratio}, self.permute)
-        picks = self._chosen(model, groups)
+        picks = self._first_picks(model, groups)
         if not self.permute:
             return AttachedS2FT(model, self, groups, picks)
         before = _probed(model)
@@ -104,25 +114,40 @@ class S2FT(Adapter):
             )
         return attached
 
-    def _chosen(self, model: nn.Module, groups: list[Coupled]) -> Picks:
+    @property
+    def measured(self) -> bool:
+        """Whether units are chosen by what a batch shows, so that layers may come to train or cease to."""
+        return self.strategy in ("activation", "gradient")
+
+    def _first_picks(self, model: nn.Module, groups: list[Coupled]) -> Picks:
         generator = torch.Generator().manual_seed(self.seed)
+
+        def scores(role: str, members: list[tuple[str, int]]) -> list[Tensor]:
+            if self.strategy == "weight":
+                return [norms(model, name, role, units) for name, units in members]
+            return list(torch.rand(sum(n for _, n in members), generator=generator).split([n for _, n in members]))
+
+        return self.picks(groups, scores)
+
+    def picks(self, groups: list[Coupled], scores: Callable[[str, list[tuple[str, int]]], list[Tensor]]) -> Picks:
+        """The units with the best scores; `scores` gives those [units] of each (layer, units) of a role.
+
+        Raises `BadInput` when the ratios choose nothing.
+        """
         picks: Picks = {}
         for role, ratio in self.ratios.items():
             members = [(group.layers[role], group.units[role]) for group in groups if ratio and role in group.layers]
             total = sum(count for _, count in members)
-            if self.strategy == "random":
-                scores = torch.rand(total, generator=generator)
-            else:
-                scores = torch.cat([torch.zeros(0), *(norms(model, name, role, n) for name, n in members)])
-            best = scores.argsort(descending=not self.smallest, stable=True)[: int(ratio * total)]
+            found = torch.cat([torch.zeros(0), *scores(role, members)])
+            best = found.argsort(descending=not self.smallest, stable=True)[: int(ratio * total)]
             taken = torch.zeros(total, dtype=torch.bool).index_fill_(0, best, True)
             parts = taken.split([count for _, count in members])
-            picks |= {name: own.nonzero()[:, 0] for (name, _), own in zip(members, parts, strict=True) if own.any()}
-        if not picks:
+            picks |= {name: own.nonzero()[:, 0] for (name, _), own in zip(members, parts, strict=True)}
+        if not any(map(len, picks.values())):
             raise BadInput(
                 "the ratios choose no channel and no head of this model", field="adapter", hint="Raise them."
             )
-        return picks
+        return picks if self.measured else {name: units for name, units in picks.items() if len(units)}
 
 
 def norms(model: nn.Module, name: str, role: str, units: int) -> Tensor:
@@ -132,78 +157,50 @@ def norms(model: nn.Module, name: str, role: str, units: int) -> Tensor:
     return lines.reshape(units, -1).norm(dim=1)
 
 
-class SliceLayer(DeltaLayer):
-    """A layer of which some rows (`by_rows`) or columns train: y[at] += D x, or y = base(x) + D x[at].
-
-    `delta` D is [k, in] or [out, k]; `channels` int64 [k] are its places in the layer's own order, in which it merges,
-    `at` those in the order in which it computes.
-    """
-
-    def __init__(self, base: nn.Module, channels: Tensor, at: slice | Tensor, by_rows: bool) -> None:
-        out, width = shape_of(base)
-        super().__init__(base, (len(channels), width) if by_rows else (out, len(channels)))
-        self.channels, self.at, self.by_rows = channels, at, by_rows
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.base(x)
-        if self.plain:
-            return y
-        delta = self.delta.to(y.dtype)
-        if self.by_rows:
-            y[..., self.at] += F.linear(x.to(y.dtype), delta)
-            return y
-        # A copy, so that the backward pass keeps the slice and not all of x.
-        return y + F.linear(x[..., self.at].to(y.dtype).contiguous(), delta)
-
-    def part(self) -> Tensor:
-        matrix = self._matrix()
-        return matrix[self.channels] if self.by_rows else matrix[:, self.channels]
-
-    def write(self, part: Tensor) -> None:
-        matrix = self._matrix()
-        if self.by_rows:
-            matrix[self.channels] = part
-        else:
-            matrix[:, self.channels] = part
-
-    def _matrix(self) -> Tensor:
-        return self.weight.data.T if self.transposed else self.weight.data
-
-
 class AttachedS2FT(AttachedDelta):
     """Slices on a model's layers; the model's weights are in the slices' order except while merged or disabled."""
 
     def __init__(self, model: nn.Module, method: S2FT, groups: list[Coupled], picks: Picks) -> None:
         super().__init__(model)
+        self.method, self.groups = method, groups
         self.layers: dict[str, SliceLayer] = {}
         self.orders: list[tuple[Coupled, Tensor]] = []
         self.ordered = False
         for group in groups:
-            chosen = {role: picks[name] for role, name in group.layers.items() if name in picks}
+            for role, name in group.layers.items():
+                if name in picks:
+                    self.layers[name] = SliceLayer(model.get_submodule(name), by_rows=role not in READERS)
+                    self.put(name, self.layers[name])
+        self.choose(picks)
+
+    def choose(self, picks: Picks) -> None:
+        """Trains these units from now on, from a difference of zero."""
+        self.order(False)
+        self.orders.clear()
+        for group in self.groups:
+            chosen = {role: picks[name] for role, name in group.layers.items() if name in self.layers}
             if chosen:
-                self._place(group, chosen, method.permute)
+                self._place(group, chosen)
         self.order(True)
 
-    def _place(self, group: Coupled, chosen: dict[str, Tensor], permute: bool) -> None:
+    def _place(self, group: Coupled, chosen: dict[str, Tensor]) -> None:
+        permute = self.method.permute
         rows, columns = (_first(chosen, roles) for roles in (("up", "v"), READERS))
         both = rows[torch.isin(rows, columns)]
         first = torch.cat([rows[~torch.isin(rows, both)], both, columns[~torch.isin(columns, both)]])
-        if permute:
+        if permute and len(first):
             rest = torch.arange(next(iter(group.units.values())))
             self.orders.append((group, torch.cat([first, rest[~torch.isin(rest, first)]])))
         for role, units in chosen.items():
-            name, width = group.layers[role], group.widths[role]
-            base: Any = self.model.get_submodule(name)
-            device = base.weight.device
+            layer, width = self.layers[group.layers[role]], group.widths[role]
+            device = layer.weight.device
             if permute:
                 start = len(rows) - len(both) if role in READERS else 0
                 block = slice(start, start + len(units))
-                channels = spread(first[block], width).to(device)
-                at: slice | Tensor = slice(block.start * width, block.stop * width)
+                layer.take(spread(first[block], width).to(device), slice(block.start * width, block.stop * width))
             else:
-                at = channels = spread(units, width).to(device)
-            self.layers[name] = SliceLayer(base, channels, at, by_rows=role not in READERS)
-            self.put(name, self.layers[name])
+                channels = spread(units, width).to(device)
+                layer.take(channels, channels)
 
     def order(self, wanted: bool) -> None:
         """Puts units into the slices' order, or back into the model's own."""
@@ -219,6 +216,9 @@ class AttachedS2FT(AttachedDelta):
     @property
     def over(self) -> dict[str, DeltaLayer]:
         return dict(self.layers)
+
+    def hook(self) -> Hook | None:
+        return Measurement(self) if self.method.measured else None
 
     def detach(self) -> None:
         super().detach()
@@ -248,7 +248,11 @@ class AttachedS2FT(AttachedDelta):
         return super().state() | {f"{name}.channels": layer.channels for name, layer in self.layers.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copies a `state`. Raises `BadInput` when it does not fit, or was trained on other channels."""
+        """Copies a `state`. Raises `BadInput` when it does not fit, or was trained on other channels than were chosen
+        by something else than a measurement."""
+        saved = {name: state.get(f"{name}.channels") for name in self.layers}
+        if self.method.measured and all(channels is not None for channels in saved.values()):
+            self.choose({name: self._units(name, channels) for name, channels in saved.items() if channels is not None})
         own = {f"{name}.channels": layer.channels for name, layer in self.layers.items()}
         for name, channels in own.items():
             if name not in state or not torch.equal(channels, state[name].to(channels.device)):
@@ -259,21 +263,22 @@ class AttachedS2FT(AttachedDelta):
                 )
         super().load_state({name: value for name, value in state.items() if name not in own})
 
+    def _units(self, name: str, channels: Tensor) -> Tensor:
+        [width] = (g.widths[role] for g in self.groups for role, own in g.layers.items() if own == name)
+        return (channels[::width] // width).sort().values.cpu()
+
     def as_lora(self) -> LoraExport:
         pairs = {}
         for name, layer in self.layers.items():
             delta, k = whole(layer.delta.detach()), len(layer.channels)
+            if not k:
+                continue
             hot = torch.zeros(shape_of(layer.base)[0 if layer.by_rows else 1], k, device=delta.device)
             hot[layer.channels, torch.arange(k)] = 1.0
             down, up = (delta, hot) if layer.by_rows else (hot.T.contiguous(), delta)
             pairs[name] = LoraPair(down, up, float(k))
         transposed = any(layer.transposed for layer in self.layers.values())
         return LoraExport(pairs=pairs, whole={}, rank_stabilized=False, transposed=transposed, dropout=0.0)
-
-
-def spread(units: Tensor, width: int) -> Tensor:
-    """The places of units that are `width` wide, in the units' order."""
-    return (units[:, None] * width + torch.arange(width)).flatten()
 
 
 def _first(chosen: dict[str, Tensor], roles: tuple[str, str]) -> Tensor:

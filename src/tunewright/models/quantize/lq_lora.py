@@ -133,7 +133,7 @@ class LQLoRA(Quantizer):
         errors = [float((weight - plain.restored(weight.shape)).norm())]
         turns: list[float] = []
         kept = plain
-        pair = (first or factors(weight, self.rank)) if self.iterations else None
+        pair = first or factors(weight, self.rank)
         for _ in range(self.iterations):
             left = weight.addmm(*pair, alpha=-1)
             rounded = Rounded.of(left, self.bits, self.block)
