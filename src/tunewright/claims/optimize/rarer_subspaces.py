@@ -60,7 +60,8 @@ class RarerSubspaces(Claim):
 
     def _run(self, bench: Bench, arm: str, rate: float, seed: int, split: str) -> tuple[float, float]:
         """Held-out loss, and how often a matrix took a new subspace."""
-        optimizer = {"method": arm, "lr": rate, **PROJECTED}
+        own = {"weight_bits": None} if arm == "q_galore" else {}
+        optimizer = {"method": arm, "lr": rate, **PROJECTED, **own}
         trial = bench.trial(arm, recipe(steps=STEPS, seed=seed, split=split, optimizer=optimizer))
         walking, taken = trial.loop.optimizer, 0
         keep = walking.keep

@@ -1,10 +1,11 @@
-"""Q-GaLore: GaLore with a 4-bit basis, renewed less and less often."""
+"""Q-GaLore: GaLore on 8-bit weights with a 4-bit basis, renewed less and less often."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,7 +36,11 @@ class QGaLore(Projected):
     square) times the largest of 256 neighbours; no mean square that is above 0 becomes 0, which a mean would be divided
     by. State of [m, n], m >= n: 2 r m bytes of moments (and 1/64 more for scales) and r n / 2 bytes of basis.
 
-    Not here: the paper's weights in 8 bits with stochastic rounding; weights are float32.
+    Projected matrices take values of `weight_bits` bits: after every step each group of 256 is rounded anew, between
+    its smallest and largest number, w = (code - zero) * step; code = floor(w / step) or the one above, the latter with
+    the probability that makes the mean w (`stochastic_round`), drawn from (`seed`, step, matrix). The numbers are those
+    of the method, its memory is not: a matrix is kept as these values in its own precision, not as codes, and its
+    gradient stays until the step. The first forward pass sees the weights as they were loaded.
 
     When to use: as `galore`, on large matrices, where singular value decompositions take long. When not: a short run,
     in which no queue fills.
@@ -59,8 +64,12 @@ class QGaLore(Projected):
         4096, "Fewest numbers of a tensor whose moments are stored in 8 bits instead of float32.", changes="bytes", to=1,
         ge=1,
     )  # fmt: skip
-    proj_bits: int = option(4, "Bits per number of the basis.", changes="loss", to=2, ge=2, le=8)
+    proj_bits: int | None = option(4, "Bits per number of the basis; null stores it as it is.", changes="loss", to=2, ge=2, le=8)  # fmt: skip
     proj_group: int = option(256, "Numbers of the basis that share a scale.", changes="loss", to=8, ge=2)
+    weight_bits: int | None = option(8, "Bits of a projected matrix's numbers; null leaves them as they are.", changes="loss", to=4, ge=2, le=8)  # fmt: skip
+    weight_group: int = option(256, "Numbers of a matrix that share a scale.", changes="loss", to=8, ge=2)
+    stochastic_round: bool = option(True, "Round weights up or down at random instead of to nearest.", changes="loss", to=False)  # fmt: skip
+    seed: int = option(0, "Seed of the rounding.", changes="loss", to=1)
 
     def walking(self, groups: list[dict[str, Any]], projected: Collection[nn.Parameter]) -> ProjectedAdam:
         return _Quantized(groups, projected, self)
@@ -69,13 +78,32 @@ class QGaLore(Projected):
 class _Quantized(ProjectedAdam):
     method: QGaLore
 
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        if self.method.weight_bits is None:
+            return
+        every = [p for group in self.param_groups for p in group["params"]]
+        for number, p in enumerate(every):
+            if id(p) in self.projected and p.grad is not None:
+                p.copy_(self._rounded(p, number, self.state[p]["step"], self.method.weight_bits))
+
+    def _rounded(self, p: Tensor, number: int, step: int, bits: int) -> Tensor:
+        """The matrix as its codes of a step are restored."""
+        method, generator = self.method, None
+        if method.stochastic_round:
+            drawn = np.random.SeedSequence([method.seed, number, step]).generate_state(1, np.uint64)
+            generator = torch.Generator(p.device).manual_seed(int(drawn[0] >> np.uint64(1)))
+        codes, steps, zeros = quantized(p.float(), bits, method.weight_group, generator)
+        return restored(codes, steps, zeros, method.weight_group).view(p.shape)
+
     def due(self, state: State) -> bool:
         return state["step"] == 1 or state["step"] - state["renewed"] >= state["gap"]
 
     def keep(self, basis: Tensor, state: State) -> None:
         method = self.method
         state["renewed"] = state["step"]
-        if "codes" not in state:
+        if "gap" not in state:
             state["gap"], state["cosines"] = method.gap, []
         else:
             # Singular vectors have no sign.
@@ -83,12 +111,18 @@ class _Quantized(ProjectedAdam):
             state["cosines"] = [*state["cosines"], cosine][-QUEUE:]
             if len(state["cosines"]) == QUEUE and sum(state["cosines"]) / QUEUE >= method.similar:
                 state["gap"] *= 2
+        if method.proj_bits is None:
+            super().keep(basis, state)
+            return
         codes, state["steps"], state["zeros"] = quantized(basis, method.proj_bits, method.proj_group)
         state["codes"], state["shape"] = pack(codes, method.proj_bits), list(basis.shape)
 
     def basis(self, state: State) -> Tensor:
+        bits = self.method.proj_bits
+        if bits is None:
+            return super().basis(state)
         rows, width = state["shape"]
-        codes = unpack(state["codes"], self.method.proj_bits, rows * width)
+        codes = unpack(state["codes"], bits, rows * width)
         return restored(codes, state["steps"], state["zeros"], self.method.proj_group).view(rows, width)
 
     def moments(self, gradient: Tensor, state: State) -> tuple[Tensor, Tensor]:
@@ -113,8 +147,14 @@ class _Quantized(ProjectedAdam):
             state |= {name: value.to(torch.uint8) for name, value in state.items() if name.endswith("codes")}
 
 
-def quantized(values: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes uint8 [n], and per group of the flattened tensor the step and zero point of asymmetric rounding."""
+def quantized(
+    values: Tensor, bits: int, group: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes uint8 [n], and per group of the flattened tensor the step and zero point of asymmetric rounding.
+
+    To nearest, or with a `generator` up or down such that the mean of many draws is the value itself. The zero point is
+    a whole number, so the end of a group may lie up to half a step outside of the codes, which then end there.
+    """
     top = 2**bits - 1
     flat = values.flatten()
     # The last group is padded with zeros, which every group's range holds anyway.
@@ -122,11 +162,18 @@ def quantized(values: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor, Te
     low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
     steps = (high - low).clamp(min=1e-5) / top
     zeros = (-(low / steps).round()).clamp(0, top)
-    codes = ((rows / steps[:, None]).round() + zeros[:, None]).clamp(0, top)
+    exact = rows / steps[:, None]
+    if generator is None:
+        whole = exact.round()
+    else:
+        drawn = torch.rand(exact.shape, generator=generator, dtype=exact.dtype, device=exact.device)
+        whole = exact.floor()
+        whole += drawn < exact - whole
+    codes = (whole + zeros[:, None]).clamp(0, top)
     return codes.flatten()[: len(flat)].to(torch.uint8), steps, zeros
 
 
 def restored(codes: Tensor, steps: Tensor, zeros: Tensor, group: int) -> Tensor:
-    """(code - zero) * step, float32 [n]."""
+    """(code - zero) * step, in the dtype of the steps [n]."""
     spread = lambda each: each.repeat_interleave(group)[: len(codes)]
-    return (codes.float() - spread(zeros)) * spread(steps)
+    return (codes.to(steps.dtype) - spread(zeros)) * spread(steps)
