@@ -158,7 +158,8 @@ def _method(document: Document, kind: str, value: Any, at: Place) -> Method:
         named = (*at, word) if isinstance(value, Mapping) else at
         raise document.fault(named, error.message, hint=error.hint) from None
     given = {k: v for k, v in options.items() if k != word}
-    files = (name for name in (FILES if kind == "task" else cls.files) if given.get(name) != EMBEDDED)
+    paths = (*(FILES if kind == "task" else ()), *cls.files)
+    files = (name for name in paths if given.get(name) != EMBEDDED)
     made: Method = checked(document, cls, document.anchored(given, *files), at)
     return made
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def _folder() -> Path:
     for name, rows in {"pairs": _pairs(), "classes": _classes(), "both": _both(), **own}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "judge.py").write_text(_JUDGE)
+    (folder / "words.json").write_text('{"row": "ora", "label": "nome"}')
     return folder
 
 
@@ -110,6 +112,7 @@ def _subjects() -> dict[str, Subject]:
     origin = Keys(folder / "recipe.yaml", {})
     recipe = recipe.model_copy(update={"origin": origin})
     policy, read = tiny_policy(tiny("llama", max_position_embeddings=512)), OwnRows(tokenizer, recipe)
+    policy.set_reference(nullcontext)
 
     def subject(name: str) -> Subject:
         source = SourceSpec(path=str(folder / name), format=OWN.get(name, "auto"))
