@@ -52,6 +52,7 @@ Need = Literal[
     "labels",
     "mismatched",
     "wordings",
+    "groups",
 ]
 """What a method may require beyond model and data; a recipe's `supplies` answers with the same words."""
 

@@ -101,6 +101,7 @@ def packed(record: Record) -> str:
     plain = {name: getattr(record, name) for name in Record.__slots__}
     plain["turns"] = [_plain(turn) for turn in record.turns]
     plain["rejected"] = None if record.rejected is None else [_plain(turn) for turn in record.rejected]
+    plain["scored"] = [([_plain(turn) for turn in turns], reward) for turns, reward in record.scored]
     return json.dumps(plain, default=str)
 
 
@@ -112,6 +113,7 @@ def unpacked(line: str) -> Record:
         "turns": tuple(_turn(turn) for turn in plain["turns"]),
         "rejected": None if rejected is None else tuple(_turn(turn) for turn in rejected),
         "tools": tuple(plain["tools"]),
+        "scored": tuple((tuple(_turn(turn) for turn in turns), reward) for turns, reward in plain["scored"]),
     })  # fmt: skip
 
 

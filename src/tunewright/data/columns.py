@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, REWORDED
+from tunewright.data.answers import OWN
 from tunewright.data.lines import FaultyRow
 from tunewright.data.records import Record
 from tunewright.data.table import ALWAYS
@@ -24,9 +24,7 @@ class Columns:
     """
 
     def __init__(self, wanted: Mapping[str, str]) -> None:
-        self.wanted = {
-            name: by for name, by in wanted.items() if name not in (*ALWAYS, CHOSEN, LABEL, MISMATCHED, REWORDED)
-        }
+        self.wanted = {name: by for name, by in wanted.items() if name not in (*ALWAYS, *OWN)}
         self.whole = set(self.wanted)
         self._first: dict[str, tuple[type, str]] = {}
 

@@ -16,6 +16,8 @@ def content(record: Record) -> int:
     said = [_said(turn) for turn in record.turns]
     if record.rejected is not None:
         said += ["\x1erejected", *(_said(turn) for turn in record.rejected)]
+    for turns, reward in record.scored:
+        said += [f"\x1ereward {reward}", *(_said(turn) for turn in turns)]
     if isinstance(record.label, bool):
         said.append(f"\x1elabel {record.label}")
     if record.tools:

@@ -59,5 +59,5 @@ def record(
     columns = {name: value for name, value in values.items() if name not in used and value is not None}
     return Record(
         read.turns, read.style, read.rejected, read.label, 1.0 if weight is None else weight, read.tools, number, file,
-        line, {**columns, **read.columns},
+        line, {**columns, **read.columns}, read.scored,
     )  # fmt: skip

@@ -42,6 +42,10 @@ class Turn:
         return said
 
 
+Scored = tuple[tuple[Turn, ...], float]
+"""A whole conversation that ends with an answer, and the answer's reward."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One training or evaluation example, whatever file and format it came from.
@@ -53,7 +57,8 @@ class Record:
     (str) or the judgement of an unpaired row (bool). `weight` multiplies every token weight of the record.
     `source` is the index of the recipe's source, `file` and `line` say where the row stands (line 1 is the first;
     for a JSON array, Parquet file or data set, the row number). `columns` holds further named values of the row, for
-    methods that need them.
+    methods that need them. `scored` are all answers of a row that has several with rewards; `turns` has the best one
+    then, and `rejected` the worst.
     """
 
     turns: tuple[Turn, ...]
@@ -66,6 +71,7 @@ class Record:
     file: str = ""
     line: int = 0
     columns: Mapping[str, Any] = field(default_factory=dict)
+    scored: tuple[Scored, ...] = ()
 
     @property
     def prompt(self) -> tuple[Turn, ...]:

@@ -14,6 +14,7 @@ from tunewright.data.answers import Answers
 from tunewright.data.columns import Columns
 from tunewright.data.completing import Completion, changed, gathers
 from tunewright.data.counts import SourceReport
+from tunewright.data.lines import FaultyRow
 from tunewright.data.parts import Part
 from tunewright.data.progress import Progress
 from tunewright.data.reading import Reader
@@ -43,6 +44,7 @@ class Tabulation:
         self.columns, self.answers, self.completion = columns, answers, completion
         self.reports = [SourceReport(part.number, part.name, part.source.path, part.role) for part in listed]
         self.tables = {role: TableWriter(folder / role) for role in ("train", "eval")}
+        self.together = answers.together
         self.train_seen: set[int] = set()
         self.eval_seen: set[int] = set()
 
@@ -58,7 +60,7 @@ class Tabulation:
                 self._take(part, records, report, self._keep_eval)
             for n, sided in trains.items():
                 self._train(*pairs[n], sided)
-        self.tables["train"].close(self.columns.whole, self.answers.together)
+        self.tables["train"].close(self.columns.whole, self.together or 1)
         self.tables["eval"].close()
         (self.folder / "counts.json").write_text(json.dumps([report.plain() for report in self.reports]))
         (self.folder / "held.json").write_text(json.dumps(sorted(self.eval_seen)))
@@ -149,11 +151,24 @@ class Tabulation:
             others = [before or batch[-1], *batch[:-1]]
             units = [answers.of(record, other) for record, other in zip(batch, others, strict=True)]
             before = batch[-1]
+            if answers.together is None:
+                self._evenly(batch, units)
             rendered = iter(renderer.render_many([one for unit in units for one, _ in unit]))
             for record, unit in zip(batch, units, strict=True):
                 self._add(
                     part, report, [(one, columns, next(rendered)) for one, columns in unit], answers, keep, record
                 )
+
+    def _evenly(self, batch: Sequence[Record], units: Sequence[Sequence[object]]) -> None:
+        """Raises `BadInput` naming a row with another number of answers than the first one has."""
+        for record, unit in zip(batch, units, strict=True):
+            self.together = self.together or len(unit)
+            if len(unit) != self.together:
+                raise FaultyRow(
+                    "another number of answers than in the first row", file=record.file, line=record.line,
+                    field="answers", found=len(unit), expected=str(self.together),
+                    hint="Answers are compared in groups of one size.",
+                )  # fmt: skip
 
     def _completed(self, part: Part, report: SourceReport, read: list[Record]) -> list[Record]:
         """The records in the place of those read. Each counts as a row; a row in whose place none stands is left out."""
@@ -187,7 +202,7 @@ class Tabulation:
                 report.longest, report.longest_at = len(whole.ids), one.where
             cut = lengths.shortened(whole, self.limit, part.source.truncation, renderer.encoder.prefix)
             fitting.append((one, single, whole, cut))
-        if answers.together > 1 and any(cut is None or not cut.trained for *_, cut in fitting):
+        if answers.together != 1 and any(cut is None or not cut.trained for *_, cut in fitting):
             fitting = [(one, single, whole, None) for one, single, whole, _ in fitting]
         for index, (one, single, whole, cut) in enumerate(fitting):
             counted = report if index == 0 else SourceReport(part.number, part.name, part.source.path, part.role)

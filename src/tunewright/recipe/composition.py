@@ -9,7 +9,7 @@ from tunewright import catalog
 from tunewright.catalog import Method, Need
 from tunewright.document import Place
 
-MET: frozenset[Need] = frozenset({"reference", "pairs", "labels", "mismatched", "wordings", "calibration"})
+MET: frozenset[Need] = frozenset({"reference", "pairs", "labels", "mismatched", "wordings", "groups"})
 """Needs that every recipe meets: the model with its adapter off, the rows of the data."""
 
 

@@ -7,11 +7,14 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, REWORDED, Answers
+from tunewright.data.answers import CHOSEN, LABEL, MISMATCHED, NUMBER, REWARD, REWORDED, Answers
 from tunewright.data.batches import Plan, Share
 from tunewright.data.spelling import Spelled
 from tunewright.data.table import Table
 from tunewright.testing.models import VOCABULARY
+
+GROUP = 4
+"""Answers of a prompt, where they stand in groups."""
 
 
 def random_table(
@@ -29,7 +32,7 @@ def random_table(
     sequences stand together (two wordings have the answer of the longer one); the numbers of further `columns` are drawn
     from [0, 1).
     """
-    together = answers.together if answers else 1
+    together = (answers.together or GROUP) if answers else 1
     rng = np.random.default_rng(seed)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(3, VOCABULARY, starts[-1]).astype(np.int32)
@@ -91,6 +94,8 @@ def _judged(answers: Answers | None, count: int) -> dict[str, NDArray[np.generic
         return {LABEL: row % 2 * 1.0}
     if kind == "wordings":
         return {REWORDED: 1.0 - row % 2}
+    if kind == "groups":
+        return {REWARD: row * 7 % 5 / 2, NUMBER: row % GROUP * 1.0}
     return {LABEL: row // 2 % 2 * 1.0, MISMATCHED: row % 2 * 1.0} if kind == "mismatched" else {}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from tunewright.catalog import Method
-from tunewright.data.records import Record, Style, Turn
+from tunewright.data.records import Record, Scored, Style, Turn
 from tunewright.errors import BadInput
 from tunewright.recipe import Reading
 
@@ -26,6 +26,7 @@ class Read:
     label: str | bool | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
+    scored: tuple[Scored, ...] = ()
 
 
 class Writer(Protocol):
