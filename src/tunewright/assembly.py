@@ -13,10 +13,13 @@ import torch
 from tunewright import output
 from tunewright.adapters._peft import load_peft
 from tunewright.adapters.base import Adapter, Attached, LoraExport
+from tunewright.catalog import find
 from tunewright.costs import micro_batch_tokens, width_multiple
 from tunewright.data.batches import Plan, Share
 from tunewright.data.order.base import Order
+from tunewright.data.parts import own_source
 from tunewright.data.prepare import Prepared, prepare
+from tunewright.data.table import Table
 from tunewright.decode.base import Decoder
 from tunewright.document import find_path
 from tunewright.evaluate.base import Subject
@@ -121,13 +124,30 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
     if recipe.model.adapter is not None and recipe.model.adapter_as == "base":
         load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
     if recipe.model.quantize is not None:
-        cast(Quantizer, recipe.model.quantize).apply(loaded.policy.model)
+        quantizer = cast(Quantizer, recipe.model.quantize)
+        supplies = {"calibration": _calibration(recipe)} if "calibration" in quantizer.needs else {}
+        quantizer.apply(loaded.policy.model, supplies)
     # What writes rows alone is not needed beside the model.
     needs = {need for method in recipe.methods.values() if method.kind != "format" for need in method.needs}
     for name in ("reference", "teacher"):
         if name in recipe.supplies and name in needs:
             loaded.policy.supply(name, _beside(recipe, name, loaded, world))
     return loaded
+
+
+def _calibration(recipe: Recipe) -> Table:
+    """The rows named under `supplies`, read as those of the first training source."""
+    rows = cast(Quantizer, recipe.model.quantize).rows
+    source = own_source(recipe, {"path": recipe.supplies["calibration"]}, follow=True).model_copy(
+        update={"limit": rows}
+    )
+    data = recipe.data.model_copy(update={"sources": (source,), "eval": (), "order": None})
+    alone = recipe.model_copy(update={"data": data, "objective": find("objective", "sft")()})
+    context, vocabulary = describe(recipe.model)
+    found = prepare(alone, load_tokenizer(recipe.model), context, vocabulary=vocabulary, strict=False).train
+    if not len(found):
+        raise recipe.fault(("supplies", "calibration"), "no row is left", found=source.path)
+    return found
 
 
 def _beside(recipe: Recipe, name: str, loaded: Loaded, world: World) -> Policy:

@@ -83,7 +83,7 @@ def tiny_loop(
         model = extended(cast(Context, chosen["context"]), tiny() if model is None else model)
     policy = tiny_policy(model)
     if "quantizer" in chosen:
-        chosen["quantizer"].apply(policy.model)
+        chosen["quantizer"].apply(policy.model, {"calibration": random_table()})
     settings = settings or Settings(micro_batch_tokens=32)
     attached = attach(cast(Adapter, chosen["adapter"]), policy, settings.seed)
     supply(policy, {"reference", "teacher"} & chosen["objective"].needs)

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from tunewright.data.batches import collate
 from tunewright.errors import BadInput
-from tunewright.models.layers import linear_layers
+from tunewright.models.layers import linear_layers, shape_of
 from tunewright.models.quantize import NF4, LQLoRA
 from tunewright.models.quantize._approximation import factors
 from tunewright.models.quantize._blockwise import nf4, normal_float
+from tunewright.models.quantize._fisher import Importance, fishers
 from tunewright.models.quantize._layer import QuantizedLinear
 from tunewright.models.quantize.lq_lora import CHOICES, allocated
+from tunewright.recipe import Recipe
 from tunewright.testing.models import tiny
 from tunewright.testing.runs import attach, tiny_policy, usual_parts
+from tunewright.testing.tables import random_table
 
 
 def gaussian(*shape, seed=0):
@@ -164,3 +168,94 @@ def test_large_matrices_are_approximated_nearly_as_well():
     up, down = factors(matrix, 8)
     assert (matrix - up @ down).norm() < 1.001 * (0.8 ** torch.arange(8.0, 40.0)).norm()
     assert torch.equal(up, factors(matrix, 8)[0])
+
+
+def fisher_like(*shape):
+    return (
+        gaussian(*shape, seed=5).square() * 4.0 ** gaussian(shape[0], 1, seed=6) * 4.0 ** gaussian(1, shape[1], seed=7)
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_with_constant_importance_the_weighted_and_the_plain_decomposition_coincide(bits):
+    weight, method = gaussian(48, 64), LQLoRA(rank=4, bits=bits)
+    plain, weighted = (method.decomposed(weight, importance=Importance(f)) for f in (None, torch.full((48, 64), 4.0)))
+    assert torch.equal(plain.kept.codes, weighted.kept.codes)
+    assert weighted.errors == pytest.approx([2 * error for error in plain.errors], rel=1e-5)
+    assert torch.allclose(plain.pair[0] @ plain.pair[1], weighted.pair[0] @ weighted.pair[1], atol=1e-5)
+
+
+def test_a_weighted_decomposition_leaves_less_of_what_matters():
+    weight, importance = gaussian(48, 64), Importance(fisher_like(48, 64))
+    method = LQLoRA(rank=8, bits=3)
+    left = {one: importance.norm(weight - d.kept.restored(weight.shape) - d.pair[0] @ d.pair[1]) for one, d in (
+        ("plain", method.decomposed(weight)), ("weighted", method.decomposed(weight, importance=importance))
+    )}  # fmt: skip
+    assert left["weighted"] < 0.9 * left["plain"]
+    errors = method.decomposed(weight, importance=importance).errors
+    assert len(errors) > 1 and errors == sorted(errors, reverse=True)
+
+
+def test_a_weighted_pair_is_the_best_under_weights_of_rank_one():
+    rows, columns = torch.rand(24, generator=torch.Generator().manual_seed(1)) + 0.1, torch.linspace(0.2, 3.0, 40)
+    weight, importance = gaussian(24, 40), Importance(rows[:, None] * columns)
+    up, down = importance.pair(weight, 5)
+    s = torch.linalg.svdvals(importance.root * weight)
+    assert importance.norm(weight - up @ down) == pytest.approx(float(s[5:].norm()), rel=1e-4)
+
+
+def test_a_layer_without_gradient_is_decomposed_as_without_importance():
+    weight, method = gaussian(16, 32), LQLoRA(rank=2, bits=3)
+    one, other = method.decomposed(weight), method.decomposed(weight, importance=Importance(torch.zeros(16, 32)))
+    assert torch.equal(one.kept.codes, other.kept.codes) and one.errors == other.errors
+    few = torch.zeros(16, 32)
+    few[3, 5] = 1.0
+    assert all(map(np.isfinite, method.decomposed(weight, importance=Importance(few)).errors))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_the_fisher_information_is_the_sum_of_squared_gradients_of_single_sequences(architecture):
+    table, model, plain = random_table(), tiny(architecture), tiny(architecture)
+    found = fishers(model, table, 3)
+    wanted = {name: torch.zeros_like(layer.weight) for name, layer in linear_layers(plain).items()}
+    policy, objective = tiny_policy(plain.eval()), usual_parts()["objective"]
+    for index in np.random.default_rng(0).permutation(len(table))[:3]:
+        plain.zero_grad()
+        loss = objective.loss(policy, collate(table, [index]))
+        (loss.total / loss.weight).backward()
+        for name, layer in linear_layers(plain).items():
+            wanted[name] += layer.weight.grad**2
+    assert set(found) == set(wanted)
+    for name, layer in linear_layers(plain).items():
+        own = wanted[name].T if architecture == "gpt2" else wanted[name]
+        assert found[name].shape == shape_of(layer) and own.any()
+        assert torch.allclose(found[name], own, rtol=1e-3, atol=1e-10)
+    assert (
+        all(p.requires_grad and p.grad is None for p in model.parameters())
+        and model.training == tiny(architecture).training
+    )
+
+
+def test_fisher_needs_calibration_rows_and_is_refused_without():
+    keys = {
+        "model": {"path": "nano", "quantize": {"method": "lq_lora", "fisher": True}},
+        "data": "nano:arithmetic/train",
+    }
+    with pytest.raises(BadInput, match="calibration"):
+        Recipe.of(**keys)
+    recipe = Recipe.of(**keys, supplies={"calibration": "nano:arithmetic/train"})
+    assert recipe.supplies["calibration"]
+    with pytest.raises(BadInput, match="asks for it"):
+        Recipe.of(model="nano", data="nano:arithmetic/train", supplies={"calibration": "nano:arithmetic/train"})
+
+
+def test_calibration_rows_change_what_is_kept_and_budget_follows_them():
+    made = {}
+    for fisher in (False, True):
+        for budget in (None, 3.0):
+            model = tiny()
+            LQLoRA(rank=4, bits=3, fisher=fisher, budget=budget).apply(model, {"calibration": random_table()})
+            layer = model.model.layers[1].mlp.down_proj
+            made[fisher, budget] = layer.weight + layer.offer[0] @ layer.offer[1]
+    for budget in (None, 3.0):
+        assert not torch.equal(made[True, budget], made[False, budget])

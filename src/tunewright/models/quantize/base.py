@@ -27,6 +27,11 @@ class Quantizer(Method):
     def wants(self) -> Mapping[str, frozenset[str]]:
         return {"adapter": frozenset({"frozen"})}
 
+    @property
+    def rows(self) -> int:
+        """How many rows of calibration data are read, where it needs some."""
+        return 0
+
     @abstractmethod
     def store(self, weight: Tensor) -> Stored:
         """The matrix [out, in] in this method's form."""
@@ -35,8 +40,11 @@ class Quantizer(Method):
         """B [out, r] and A [r, in] whose product an adapter may start from, or None."""
         return None
 
-    def apply(self, model: Any) -> None:
-        """Replaces every linear layer of the model's body; embeddings, head and norms stay as they are."""
+    def apply(self, model: Any, supplies: Mapping[str, Any] | None = None) -> None:
+        """Replaces every linear layer of the model's body; embeddings, head and norms stay as they are.
+
+        `supplies` answers the quantizer's `needs`: `calibration` is a `Table` of sequences.
+        """
         for name, layer in targets(model, ALL_LINEAR).items():
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, self.replaced(layer))

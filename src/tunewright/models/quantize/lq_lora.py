@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
-from tunewright.catalog import Paper, option
+from tunewright.catalog import Need, Paper, option
 from tunewright.errors import BadInput
 from tunewright.models.layers import ALL_LINEAR, targets
-from tunewright.models.quantize._approximation import Pair, factors
+from tunewright.models.quantize._approximation import Pair
+from tunewright.models.quantize._fisher import Importance, fishers
 from tunewright.models.quantize._layer import QuantizedLinear, Stored
 from tunewright.models.quantize._normal_float import Rounded, StoredNormalFloat
 from tunewright.models.quantize.base import Quantizer
@@ -27,6 +29,9 @@ TRIED = 5
 
 NOTHING_LEFT = 1e-6
 """A residual below this share of the matrix is rounding: it offers nothing to start from."""
+
+EVEN = Importance()
+"""Every weight matters the same."""
 
 
 class LQLoRA(Quantizer):
@@ -45,7 +50,13 @@ class LQLoRA(Quantizer):
     `bits` and `block` then mean nothing, and every load takes about 60 more decompositions per matrix. The paper also
     chooses how scales are stored, which is fixed here.
 
-    Not here: the paper's weighting by Fisher information, which needs gradients before anything is quantized.
+    With `fisher`, errors are weighed by F, the sum over `sequences` single sequences of `supplies: {calibration: ...}`
+    of the squared gradient of the unquantized model's mean loss: the pair is that of diag(d_r) (W - Q) diag(d_c), whose
+    factors are divided by d_r and d_c again, d_r and d_c the roots of F's means over rows and columns (clamped at 1e-8
+    of the mean of all), and every error, also the budget's, is ||sqrt(F) * (W - L1 L2 - Q)||. Q itself is rounded
+    without weights. It takes one pass over these sequences at every load, and one float32 per weight meanwhile. Rows
+    are read as those of the first training source, the first `sequences` of them, and a tenth is left out as held out.
+    The paper weighs by default; here it is off until rows are named.
 
     When to use: 2 to 4 bits under a low-rank adapter. When not: under adapters that begin elsewhere (pissa), or 8 bits,
     where there is little to correct.
@@ -67,6 +78,17 @@ class LQLoRA(Quantizer):
 
     budget: float | None = option(None, "Mean bits per weight within which every matrix gets bits and block of its own.", changes="loss", to=3.0, given={"quantizer.rank": 4}, ge=2)  # fmt: skip
 
+    fisher: bool = option(False, "Weigh errors by what they do to the loss on calibration rows.", changes="loss", to=True, given={"quantizer.rank": 4, "quantizer.bits": 2})  # fmt: skip
+    sequences: int = option(10_000, "Most calibration rows that are used.", changes="loss", to=1, given={"quantizer.rank": 4, "quantizer.bits": 2, "quantizer.fisher": True}, ge=1)  # fmt: skip
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"calibration"}) if self.fisher else frozenset()
+
+    @property
+    def rows(self) -> int:
+        return self.sequences
+
     @property
     def traits(self) -> frozenset[str]:
         return frozenset()
@@ -74,78 +96,88 @@ class LQLoRA(Quantizer):
     def store(self, weight: Tensor) -> StoredNormalFloat:
         return StoredNormalFloat(self.decomposed(weight).kept, weight.shape)
 
-    def offer(self, weight: Tensor, stored: Stored) -> tuple[Tensor, Tensor] | None:
-        return offered(weight.float() - stored.restored(), self.rank, weight)
+    def offer(self, weight: Tensor, stored: Stored) -> Pair | None:
+        return offered(weight.float() - stored.restored(), self.rank, weight, EVEN)
+
+    def apply(self, model: Any, supplies: Mapping[str, Any] | None = None) -> None:
+        layers = targets(model, ALL_LINEAR)
+        known = fishers(model, (supplies or {})["calibration"], self.sequences) if self.fisher else {}
+        methods = self._within_budget(layers, known)
+        for name, layer in layers.items():
+            parent, _, leaf = name.rpartition(".")
+            setattr(
+                model.get_submodule(parent), leaf, methods[name]._decomposing(layer, Importance(known.pop(name, None)))
+            )
 
     def replaced(self, layer: nn.Module) -> QuantizedLinear:
+        return self._decomposing(layer, EVEN)
+
+    def _decomposing(self, layer: nn.Module, importance: Importance) -> QuantizedLinear:
         found: list[Decomposition] = []
 
         def store(weight: Tensor) -> StoredNormalFloat:
-            found.append(self.decomposed(weight))
+            found.append(self.decomposed(weight, importance=importance))
             return StoredNormalFloat(found[0].kept, weight.shape)
 
         made = QuantizedLinear.of(layer, store)
         made.offer = found[0].pair
         return made
 
-    def apply(self, model: Any) -> None:
+    def _within_budget(self, layers: Mapping[str, nn.Module], known: Mapping[str, Tensor]) -> dict[str, LQLoRA]:
+        """Layer -> this method with the bits and block of its own that the budget leaves it."""
         if self.budget is None:
-            super().apply(model)
-            return
-        layers = targets(model, ALL_LINEAR)
-        weights = [QuantizedLinear.original(layer) for layer in layers.values()]
-        costs = np.array([self._costs(weight) for weight in weights])
-        sizes = np.array([[weight.numel() * one.bits_per_weight for one in self._tried] for weight in weights])
-        chosen = allocated(costs, sizes, self.budget * sum(weight.numel() for weight in weights))
-        for (name, layer), index in zip(layers.items(), chosen, strict=True):
-            bits, block = CHOICES[index]
-            parent, _, leaf = name.rpartition(".")
-            own = self.model_copy(update={"bits": bits, "block": block})
-            setattr(model.get_submodule(parent), leaf, own.replaced(layer))
+            return dict.fromkeys(layers, self)
+        weights = {name: QuantizedLinear.original(layer) for name, layer in layers.items()}
+        costs = np.array([self._costs(weight, Importance(known.get(name))) for name, weight in weights.items()])
+        sizes = np.array([[weight.numel() * one.bits_per_weight for one in self._tried] for weight in weights.values()])
+        chosen = allocated(costs, sizes, self.budget * sum(weight.numel() for weight in weights.values()))
+        own = [dict(zip(("bits", "block"), CHOICES[index], strict=True)) for index in chosen]
+        return {name: self.model_copy(update=each) for name, each in zip(layers, own, strict=True)}
 
     @property
     def _tried(self) -> list[LQLoRA]:
         turns = min(self.iterations, TRIED)
         return [self.model_copy(update={"bits": bits, "block": block, "iterations": turns}) for bits, block in CHOICES]
 
-    def _costs(self, weight: Tensor) -> list[float]:
+    def _costs(self, weight: Tensor, importance: Importance) -> list[float]:
         """The squared error that every choice leaves of a matrix; all of them begin with the same pair."""
-        first = factors(weight, self.rank)
-        return [one.left(weight, first) for one in self._tried]
+        first = importance.pair(weight, self.rank)
+        return [one.left(weight, first, importance) for one in self._tried]
 
     @property
     def bits_per_weight(self) -> float:
         """What a weight takes with its share of the scales."""
         return self.bits + 8 / self.block + 16 / (256 * self.block)
 
-    def left(self, weight: Tensor, first: Pair | None = None) -> float:
+    def left(self, weight: Tensor, first: Pair | None = None, importance: Importance = EVEN) -> float:
         """The squared error of a matrix that its quantized part and the pair leave together."""
-        found = self.decomposed(weight, first)
+        found = self.decomposed(weight, first, importance)
         rest = weight.float() - found.kept.restored(weight.shape)
         if found.pair is not None:
             rest.addmm_(*found.pair, alpha=-1)
-        return float(rest.square().sum())
+        return importance.norm(rest) ** 2
 
-    def decomposed(self, weight: Tensor, first: Pair | None = None) -> Decomposition:
+    def decomposed(self, weight: Tensor, first: Pair | None = None, importance: Importance = EVEN) -> Decomposition:
         """The matrix in two parts; `first` is its own best pair, where that is known."""
         weight = weight.float()
         plain = Rounded.of(weight, self.bits, self.block)
-        errors = [float((weight - plain.restored(weight.shape)).norm())]
+        errors = [importance.norm(weight - plain.restored(weight.shape))]
         turns: list[float] = []
         kept = plain
-        pair = first or factors(weight, self.rank)
+        pair = first or importance.pair(weight, self.rank)
         for _ in range(self.iterations):
             left = weight.addmm(*pair, alpha=-1)
             rounded = Rounded.of(left, self.bits, self.block)
             quantized = rounded.restored(weight.shape)
-            error = float(left.sub_(quantized).norm())
+            error = importance.norm(left.sub_(quantized))
             if turns and error >= turns[-1]:
                 break
             turns.append(error)
-            kept, pair = rounded, factors(weight - quantized, self.rank)
+            kept, pair = rounded, importance.pair(weight - quantized, self.rank)
         if turns and turns[-1] < errors[0]:
             return Decomposition(kept, pair, errors + [error for error in turns if error < errors[0]])
-        return Decomposition(plain, offered(weight - plain.restored(weight.shape), self.rank, weight), errors)
+        rest = weight - plain.restored(weight.shape)
+        return Decomposition(plain, offered(rest, self.rank, weight, importance), errors)
 
 
 class Decomposition(NamedTuple):
@@ -184,6 +216,6 @@ def allocated(costs: Matrix, sizes: Matrix, budget: float) -> list[int]:
     return picked
 
 
-def offered(left: Tensor, rank: int, weight: Tensor) -> Pair | None:
+def offered(left: Tensor, rank: int, weight: Tensor, importance: Importance) -> Pair | None:
     """The pair for what is left over of a matrix, or None where that is rounding alone."""
-    return None if left.norm() <= NOTHING_LEFT * weight.norm() else factors(left, rank)
+    return None if left.norm() <= NOTHING_LEFT * weight.norm() else importance.pair(left, rank)
