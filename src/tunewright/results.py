@@ -84,7 +84,7 @@ def evidence_of(
         calibration=tuple(_calibrations(before, after)),
         formats=tuple(_formats(before, after)),
         sensitivity=tuple(_sensitivities(before, after)),
-        grids=tuple(_grids(before, after)),
+        grids=tuple(grids(before, after)),
         few_shot=tuple(proof.FewShot(name=one.name, shots=one.details["shots"], value=one.score) for one in few_shot),
         versions=machine.versions(),
     )
@@ -230,7 +230,8 @@ def _formats(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.Fo
     return made
 
 
-def _grids(before: Sequence[Scores], after: Sequence[Scores]) -> Iterator[proof.Grid]:
+def grids(before: Sequence[Scores], after: Sequence[Scores]) -> Iterator[proof.Grid]:
+    """The tables of the tasks that have some, of base and tuned model."""
     for b, a in _paired(before, after):
         for one, other in zip(b.grids, a.grids, strict=True):
             names = dict.fromkeys([*one.rows, *other.rows])

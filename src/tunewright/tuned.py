@@ -16,6 +16,7 @@ from tunewright.catalog import Method
 from tunewright.data.records import Record, Style, Turn
 from tunewright.errors import BadInput
 from tunewright.evaluate import fixtures
+from tunewright.evaluate.base import Scores
 from tunewright.evaluate.measure import Measure, Spread, compare, measure, spread, with_shots
 from tunewright.models.generate import Decoding, generate
 from tunewright.recipe import Recipe
@@ -46,11 +47,15 @@ class Tuned:
 
     def evaluate(self, tasks: Sequence[Method] | None = None) -> list[Measure]:
         """Base and tuned model on the recipe's tasks (or others), paired by example."""
+        return compare(*self.scores(tasks))
+
+    def scores(self, tasks: Sequence[Method] | None = None) -> tuple[list[Scores], list[Scores], list[Scores]]:
+        """The scores of the base, of the tuned model, and of the base with few-shot prompts."""
         wanted = self.assembly.recipe.evaluate if tasks is None else tasks
         subject = self.assembly.subject()
         with self.assembly.policy.start():
             before, shots = measure(subject, wanted), with_shots(subject, wanted)
-        return compare(before, measure(subject, wanted), shots)
+        return before, measure(subject, wanted), shots
 
     def spread(self, batches: Sequence[int] = (512, 2048, 8192)) -> list[Spread]:
         """The tuned model's scores at several batch sizes (positions computed at once): in float32 they are equal."""

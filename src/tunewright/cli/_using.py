@@ -25,18 +25,21 @@ def evaluate(
 
     Other tasks: --set 'evaluate=[{task: exact_match, data: test.jsonl}]'.
     """
-    from tunewright.evaluate.measure import verdict
+    from tunewright.evaluate.measure import compare, verdict
     from tunewright.report import console
+    from tunewright.results import grids
     from tunewright.tuned import load
 
     tuned = load(run_folder, set_ or ())
-    measures = tuned.evaluate()
+    before, after, shots = tuned.scores()
+    measures, tables = compare(before, after, shots), list(grids(before, after))
     spreads = tuned.spread() if spread else []
     if json_:
         found = {"verdict": verdict(measures), "measures": [one.model_dump(mode="json") for one in measures]}
+        found |= {"tables": [one.model_dump(mode="json") for one in tables]} if tables else {}
         print_json(found | ({"spread": [one.model_dump(mode="json") for one in spreads]} if spread else {}))
         return
-    console.show_measures(verdict(measures), measures)
+    console.show_measures(verdict(measures), measures, tables)
     for one in spreads:
         scores = ", ".join(f"{score:.4g} at {size}" for score, size in zip(one.scores, one.batches, strict=True))
         typer.echo(f"{one.name}: {scores} positions at once; {one.changed} of {one.n} answers differ")

@@ -113,7 +113,7 @@ def unpacked(line: str) -> Record:
         "turns": tuple(_turn(turn) for turn in plain["turns"]),
         "rejected": None if rejected is None else tuple(_turn(turn) for turn in rejected),
         "tools": tuple(plain["tools"]),
-        "scored": tuple((tuple(_turn(turn) for turn in turns), reward) for turns, reward in plain["scored"]),
+        "scored": tuple((tuple(_turn(turn) for turn in turns), reward) for turns, reward in plain.get("scored", ())),
     })  # fmt: skip
 
 

@@ -93,9 +93,10 @@ class Subject:
 
     `rows` are those of `data.eval`. `read` gives the rows of a task's own data from its reading options (`path`,
     `format`, `fields`, `labels`) and whether they are read like the training data. `examples` are training records for
-    few-shot prompts, `pool` those that tasks draw demonstrations from; `decoders` gives what acts on answers, nothing while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as many),
-    `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention text is
-    known. `stop` are the ids that end an answer.
+    few-shot prompts, `pool` those that tasks draw demonstrations from; `decoders` gives what acts on answers, nothing
+    while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as
+    many), `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention
+    text is known. `stop` are the ids that end an answer.
     """
 
     policy: Policy

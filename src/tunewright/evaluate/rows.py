@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,23 +28,33 @@ def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, 
     given = {
         "stop": stops,
         "read": OwnRows(tokenizer, recipe, prepared.completion),
-        "examples": examples(recipe, prepared, shots) if shots else (),
-        "pool": examples(recipe, prepared, pool) if pool else (),
+        "examples": list(islice(examples(recipe, prepared), shots)) if shots else (),
+        "pool": sampled(examples(recipe, prepared), pool) if pool else (),
         "embedded": recipe.model.path == EMBEDDED,
         "origin": recipe.origin,
     }
     return Subject(policy, tokenizer, rows, **{**given, **options})
 
 
-def examples(recipe: Recipe, prepared: Prepared, count: int) -> list[Record]:
-    """The first `count` training records, none of them held out."""
-    found: list[Record] = []
+def examples(recipe: Recipe, prepared: Prepared) -> Iterator[Record]:
+    """The training records as they were read, none of them held out."""
     for part in parts(recipe):
         if part.role == "train":
-            records = Reader(part.source, part.origin, part.place, part.number).records()
-            usable = (one for one in records if one.label is not False and duplicates.content(one) not in prepared.held)
-            found += islice(usable, count - len(found))
-    return found
+            for one in Reader(part.source, part.origin, part.place, part.number).records():
+                if one.label is not False and duplicates.content(one) not in prepared.held:
+                    yield one
+
+
+def sampled(records: Iterable[Record], count: int) -> list[Record]:
+    """`count` of the records at random, the same every time, holding no more of them (a reservoir)."""
+    kept, rng = list[Record](), random.Random(0)
+    for seen, record in enumerate(records):
+        place = rng.randrange(seen + 1)
+        if seen < count:
+            kept.append(record)
+        elif place < count:
+            kept[place] = record
+    return kept
 
 
 class OwnRows:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tunewright.report import figures, html
-from tunewright.report.evidence import FILE, Evidence, Measure
+from tunewright.report.evidence import FILE, Evidence, Grid, Measure
 
 COLOURS = {"better": "green", "worse": "red", "changed": "magenta", "open": ""}
 
@@ -41,10 +43,30 @@ def _summary(evidence: Evidence) -> RenderableType:
     return Group(*parts)
 
 
-def show_measures(verdict: str, measures: Sequence[Any], console: Console | None = None) -> None:
-    """Prints a verdict and its measures."""
-    found = tuple(Measure.model_validate(one) for one in measures)
-    (console or Console()).print(Text(verdict, style="bold"), _table(found))
+def show_measures(
+    verdict: str, measures: Sequence[Any], grids: Sequence[Grid] = (), console: Console | None = None
+) -> None:
+    """Prints a verdict, its measures, and the tables of those that have some."""
+    found, out = tuple(Measure.model_validate(one) for one in measures), console or Console()
+    out.print(Text(verdict, style="bold"), _table(found))
+    for grid in grids:
+        out.print(_grid(grid))
+
+
+def _grid(grid: Grid) -> Table:
+    """The tuned model's numbers (those of the base beside them would not fit a terminal), the shorter way across."""
+    title = f"{grid.task}: {grid.title} (the tuned model)"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", title=title, title_justify="left")
+    down, across = [row.name for row in grid.rows], list(grid.columns)
+    values = np.array([row.after for row in grid.rows], dtype=np.float64)
+    if len(across) > len(down):
+        down, across, values = across, down, values.T
+    table.add_column("", overflow="fold")
+    for name in across:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for name, line in zip(down, values.tolist(), strict=True):
+        table.add_row(Text(name), *("" if isnan(value) else f"{value:.3g}" for value in line))
+    return table
 
 
 def show_comparison(found: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:

@@ -347,6 +347,12 @@ def test_records_survive_the_cache():
     assert again.columns == record.columns
 
 
+def test_records_kept_before_a_field_was_known_are_still_read():
+    plain = json.loads(packed(Record((Turn("user", "a"), Turn("assistant", "b")), "chat")))
+    del plain["scored"]
+    assert unpacked(json.dumps(plain)).scored == ()
+
+
 def test_writer_and_table_agree(tmp_path):
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 200_000, 12)

@@ -13,7 +13,7 @@ from tunewright.data.prepare import Prepared, prepare
 from tunewright.errors import BadInput
 from tunewright.evaluate.base import Subject
 from tunewright.evaluate.measure import measure, with_shots
-from tunewright.evaluate.rows import OwnRows, examples, subject
+from tunewright.evaluate.rows import OwnRows, examples, sampled, subject
 from tunewright.recipe import Recipe
 
 
@@ -86,6 +86,17 @@ def test_examples_are_training_records(tmp_path: Path) -> None:
     assert [record.line for record in found.examples] == [1, 2, 3]
     assert {record.turns[0].content.split()[0] for record in found.examples} == {"w40", "w41", "w42"}
     held = {record.where for record in prepared.eval_records}
-    assert not held & {record.where for record in examples(recipe, prepared, 100)}
+    assert not held & {record.where for record in examples(recipe, prepared)}
     [few] = with_shots(found, recipe.evaluate)
     assert few.details["shots"] == 3 and len(few.values) == 12
+
+
+def test_demonstrations_come_from_all_of_the_training_rows(tmp_path: Path) -> None:
+    """A file sorted by class would otherwise show one class alone."""
+    recipe, prepared, _ = made(tmp_path, ["perplexity"])
+    every = [record.where for record in examples(recipe, prepared)]
+    drawn = [record.where for record in sampled(examples(recipe, prepared), 10)]
+    assert len(drawn) == len(set(drawn)) == 10 and set(drawn) <= set(every)
+    assert drawn == [record.where for record in sampled(examples(recipe, prepared), 10)]
+    assert max(every.index(where) for where in drawn) > 20
+    assert len(sampled(examples(recipe, prepared), 100)) == len(every)

@@ -41,3 +41,19 @@ def test_a_reader_sees_them_and_the_file_holds_them(tmp_path) -> None:
     assert "a task: Ways" in table and "&lt;one&gt;" in table and "0.5000 → –" in table and "– → 0.1250" in table
     assert table.count(">2<") == 1, "a number that did not change stands once"
     assert 'id="tables"' not in html.render(Evidence(verdict="tuned", cost=COST), tmp_path / "metrics.jsonl", "a: b\n")
+
+
+def test_the_terminal_shows_the_shorter_way_across() -> None:
+    import io
+
+    from rich.console import Console
+
+    from tunewright.report.console import show_measures
+    from tunewright.report.evidence import Grid, GridRow
+
+    rows = (GridRow(name="single", before=(1, 2, 3), after=(4, None, 0.123456)),)
+    grid = Grid(task="t", title="Ways", columns=("one", "two", "three"), rows=rows)
+    shown = io.StringIO()
+    show_measures("fine", (), (grid,), Console(file=shown, width=80))
+    lines = [line.split() for line in shown.getvalue().splitlines() if line.strip()]
+    assert ["one", "4"] in lines and ["two"] in lines and ["three", "0.123"] in lines and ["single"] in lines

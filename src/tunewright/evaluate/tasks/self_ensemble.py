@@ -75,7 +75,7 @@ class SelfEnsemble(Asked):
 
     @property
     def pool(self) -> int:
-        """Training rows that demonstrations are drawn from, the first of the data."""
+        """Training rows, taken at random, that demonstrations are drawn from."""
         return 0 if self.ensemble == "pr" else 1000
 
     def score(self, subject: Subject) -> Scores:
