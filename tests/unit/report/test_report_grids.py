@@ -8,7 +8,7 @@ from tunewright.evaluate.base import Grid, Scores
 from tunewright.report import html
 from tunewright.report.evidence import Cost, Evidence
 from tunewright.report.evidence import Grid as Shown
-from tunewright.results import _grids
+from tunewright.results import grids as paired
 
 COST = Cost(tokens=1, seconds=1.0, tokens_per_second=1.0, peak_memory_bytes=1, train_flops=1.0)
 
@@ -21,7 +21,7 @@ def scores(*grids: Grid) -> Scores:
 def shown() -> list[Shown]:
     before = Grid("Ways", ("error", "cost"), {"<one>": (0.5, 2.0), "gone": (0.25, None)})
     after = Grid("Ways", ("error", "cost"), {"<one>": (float("nan"), 2.0), "new": (0.125, 7.0)})
-    return list(_grids([scores(before)], [scores(after)]))
+    return list(paired([scores(before)], [scores(after)]))
 
 
 def test_lines_of_either_side_stand_in_the_table() -> None:
