@@ -194,11 +194,14 @@ class Target:
             raise BadInput("too few", field="target.studies", found=self.studies, expected="at least 1")
 
 
-def vary(recipe: Path | str | Mapping[str, Any] | Recipe, changes: Sequence[str]) -> list[Arm]:
-    """One arm per combination of the values in `changes`, each of the form `KEY=A,B,C`.
+def vary(
+    recipe: Path | str | Mapping[str, Any] | Recipe, changes: Sequence[str], before: Sequence[str] = ()
+) -> list[Arm]:
+    """One arm per combination of the values in `changes`, each of the form `KEY=A,B,C`, after the changes `before`.
 
-    An arm's name is its values, with the last part of their keys where several keys vary. Raises `BadInput` for a
-    key or value the recipe cannot take.
+    An arm's name is its values, with the last part of their keys where several keys vary. Where a method varies, arms
+    share the options that the recipe writes out; the others are each method's own defaults. Raises `BadInput` for a key
+    or value the recipe cannot take.
     """
     axes = []
     for change in changes:
@@ -210,5 +213,5 @@ def vary(recipe: Path | str | Mapping[str, Any] | Recipe, changes: Sequence[str]
     arms = []
     for combination in product(*axes):
         name = ", ".join(v if len(axes) == 1 else f"{k.split('.')[-1]}={v}" for k, v in combination)
-        arms.append(Arm(name, Arm(name, recipe).resolved([f"{key}={value}" for key, value in combination])))
+        arms.append(Arm(name, Arm(name, recipe).resolved([*before, *(f"{key}={value}" for key, value in combination)])))
     return arms

@@ -17,7 +17,7 @@ def arms(recipes: Sequence[str], varied: Sequence[str], changes: Sequence[str]) 
     if varied:
         if len(files) != 1:
             raise BadInput("one recipe is varied at a time", field="--vary", found=f"{len(files)} recipes")
-        return vary(Recipe.read(files[0][1], changes), varied)
+        return vary(Path(files[0][1]), varied, changes)
     return [Arm(name, Recipe.read(file, changes)) for name, file in files]
 
 

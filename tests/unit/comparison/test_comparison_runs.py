@@ -186,6 +186,20 @@ def test_what_varies_becomes_arms(small):
             vary(small, [wrong])
 
 
+def test_methods_that_share_no_options_are_varied(small, tmp_path):
+    """What the recipe does not write out is each method's own default."""
+    plain = {key: value for key, value in small.items() if key not in ("adapter", "optimizer")}
+    with (tmp_path / "plain.yaml").open("w") as stream:
+        YAML().dump(plain, stream)
+    varied = ["adapter.method=lora,ssf", "optimizer.method=adamw,mezo"]
+    arms = request.arms([str(tmp_path / "plain.yaml")], varied, ["train.seed=3"])
+    made = [arm.resolved() for arm in arms]
+    assert [one.adapter.name for one in made] == ["lora", "lora", "ssf", "ssf"]
+    own = [Recipe.of(**plain, optimizer=name).optimizer.lr for name in ("adamw", "mezo")]
+    assert own[0] != own[1] and [one.optimizer.lr for one in made] == own * 2
+    assert {one.train.seed for one in made} == {3}
+
+
 def test_what_the_command_line_says_is_understood(small, tmp_path):
     with (tmp_path / "a.yaml").open("w") as stream:
         YAML().dump(small, stream)
