@@ -73,9 +73,9 @@ class ShiftedGroups(AtBestRate):
         Criterion("loss on long rows, groups minus full attention", "below", 0.03, "nats per token"),
         Criterion("loss on long rows, LoRA alone minus groups", "above", 0.03, "nats per token"),
     )
-    seeds: ClassVar[int] = 4
+    seeds: ClassVar[int] = 10
     budget: ClassVar[str] = (
-        "400 steps of 1,024 tokens once; 60 of 2,048, two rates on one seed, then four seeds, per arm"
+        "400 steps of 1,024 tokens once; 60 of 2,048, two rates on one seed, then ten seeds, per arm"
     )
     recipe: ClassVar[Mapping[str, Any]] = {
         "data": {},
