@@ -176,6 +176,9 @@ def test_prompt_sensitivity_against_a_literal_computation() -> None:
         for x in prompts
     ]
     assert value == pytest.approx(prompt_sensitivity(a, [2, 2]), abs=1e-5)
+    legacy = task("prompt_sensitivity", variants=1, variations=("template",), max_new_tokens=2, legacy=True)
+    other = (abs(a[0][1] - a[0][0]) + abs(a[1][0] - a[1][1])) / 2 / 2
+    assert legacy.score(rows).values == pytest.approx([other], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["calibration", "format_spread", "prompt_sensitivity"])

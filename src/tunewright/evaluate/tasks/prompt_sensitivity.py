@@ -35,7 +35,8 @@ class PromptSensitivity(Asked):
     in nats per token, at least 0; the score is the mean over rows, lower is better. The details hold the mean per kind
     of variation and, over the N prompts of a row, the share of different responses, the entropy of the responses in
     nats, the variance of log P(y_j | x_i) / L_j over i, and the largest difference of the accuracies that two variants
-    have over the rows. The paper's package compares two responses under one prompt; this is the paper's formula.
+    have over the rows. `legacy` is the paper's package, which compares two responses under one prompt: its terms are
+    |log P(y_i | x_j) - log P(y_j | x_j)| / `max_new_tokens`. The coherence of responses needs an embedder and is left out.
 
     When to use: to see what tuning on one wording costs. When not: rows of plain text (left out with a warning). A
     model that always says the same is not sensitive, and not good: read it beside the accuracy.
@@ -59,6 +60,10 @@ class PromptSensitivity(Asked):
     )  # fmt: skip
     rate: float = option(0.07, "Share of the letters that are misspelt.", changes="output", to=0.5, gt=0, le=1)
     max_new_tokens: int = option(8, "Longest response in tokens.", changes="output", to=1, ge=1)
+    legacy: bool = option(
+        False, "Compare responses under one prompt, as the paper's package does, not one under two.", changes="output",
+        to=True,
+    )  # fmt: skip
     seed: int = option(0, "Seed of the variations.", changes="output", to=1, ge=0)
 
     @field_validator("variations")
@@ -101,12 +106,17 @@ class PromptSensitivity(Asked):
             role=self.role,
             unit="nats",
             higher_is_better=False,
-            values=np.array([prompt_sensitivity(a, length) for a, length in zip(tables, lengths, strict=True)]),
+            values=np.array([self._psi(a, length) for a, length in zip(tables, lengths, strict=True)]),
             weights=np.ones(len(rows)),
             ids=[record.where for record in rows.records],
             prompts=[prompt_text(record) for record in rows.records],
             details=self._details(tables, lengths, answers, [record.answer.strip() for record in rows.records]),
         )
+
+    def _psi(self, logprobs: Any, lengths: Any) -> float:
+        if self.legacy:
+            return prompt_sensitivity(logprobs.T, np.full(len(lengths), self.max_new_tokens))
+        return prompt_sensitivity(logprobs, lengths)
 
     def _variants(self, record: Record, number: int) -> list[Record]:
         rng = random.Random(f"{self.seed} {number}")
@@ -123,7 +133,7 @@ class PromptSensitivity(Asked):
         places = {kind: [0, *range(*ends[at : at + 2])] for at, kind in enumerate(self._kinds)}
         by_kind = {
             kind: float(np.mean([
-                prompt_sensitivity(a[np.ix_(chosen, chosen)], length[chosen])
+                self._psi(a[np.ix_(chosen, chosen)], length[chosen])
                 for a, length in zip(tables, lengths, strict=True)
             ]))
             for kind, chosen in places.items()
