@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -54,18 +52,15 @@ def show_measures(
 
 
 def _grid(grid: Grid) -> Table:
-    """The tuned model's numbers (those of the base beside them would not fit a terminal), the shorter way across."""
+    """The tuned model's numbers: those of the base beside them would not fit a terminal."""
     title = f"{grid.task}: {grid.title} (the tuned model)"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", title=title, title_justify="left")
-    down, across = [row.name for row in grid.rows], list(grid.columns)
-    values = np.array([row.after for row in grid.rows], dtype=np.float64)
-    if len(across) > len(down):
-        down, across, values = across, down, values.T
+    heads, lines = grid.shown()
     table.add_column("", overflow="fold")
-    for name in across:
+    for name in heads:
         table.add_column(Text(name), justify="right", overflow="fold")
-    for name, line in zip(down, values.tolist(), strict=True):
-        table.add_row(Text(name), *("" if isnan(value) else f"{value:.3g}" for value in line))
+    for name, cells in lines:
+        table.add_row(Text(name), *("" if after is None else f"{after:.3g}" for _, after in cells))
     return table
 
 

@@ -209,6 +209,14 @@ class Grid(Part):
     columns: tuple[str, ...] = Field(description="Headings.")
     rows: tuple[GridRow, ...] = Field(description="Its lines.")
 
+    def shown(self) -> tuple[list[str], list[tuple[str, list[tuple[Number, Number]]]]]:
+        """Headings, and per line its name and (before, after) under each heading: the shorter way across."""
+        across, down = list(self.columns), [row.name for row in self.rows]
+        cells = [list(zip(row.before, row.after, strict=True)) for row in self.rows]
+        if len(across) > len(down):
+            across, down, cells = down, across, [list(line) for line in zip(*cells, strict=True)]
+        return across, list(zip(down, cells, strict=True))
+
 
 class FewShot(Part):
     """The base model with worked examples in its prompt: what could be had without tuning."""
