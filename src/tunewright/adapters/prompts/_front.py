@@ -20,22 +20,53 @@ class Prompt(nn.Module):
         self.prompt = nn.Parameter(drawn.to(torch.float32, copy=True))
 
 
-class AttachedPrompt(Attached):
-    """The prompt of `trains` in front of what the model's body reads; `trains` is a child of the model, under the
-    method's name."""
+class AttachedFront(Attached):
+    """What trains in front of every sequence, `length` positions long: a child of the model, under the method's name.
+
+    A subclass fills `_handles` with what puts it there.
+    """
+
+    def __init__(self, model: Any, name: str, trains: nn.Module, length: int) -> None:
+        super().__init__(model)
+        self.name, self.front, self.length = name, trains.train(model.training), length
+        self.body = reader(model)
+        self.taken = arguments(self.body)
+        model.add_module(name, trains)
+        model.positions_before = length
+        self._handles: list[Any] = []
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        return dict(self.front.named_parameters())
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        model: Any = self.model
+        delattr(model, self.name)
+        del model.positions_before
+
+    def merge(self) -> None:
+        raise BadInput(
+            f"{self.name} cannot be merged: a prompt is no part of any weight",
+            hint="The tuned model works from the run's folder: 'tunewright chat', 'tunewright evaluate'.",
+        )
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        own = f"{self.name}."
+        return {name: value for name, value in super().plain_weights().items() if not name.startswith(own)}
+
+
+class AttachedPrompt(AttachedFront):
+    """The prompt of `trains` in front of what the model's body reads."""
 
     def __init__(self, model: Any, name: str, trains: Prompt) -> None:
-        super().__init__(model)
-        self.name, self.trains, self.length = name, trains.train(model.training), len(trains.prompt)
-        self.embed, body = model.get_input_embeddings(), reader(model)
-        self.taken = arguments(body)
+        super().__init__(model, name, trains, len(trains.prompt))
+        self.trains, self.embed = trains, model.get_input_embeddings()
         self.kept: tuple[Any, Any] | None = None
         """Where the sequence stands in what the body puts out, where the prompt is in front."""
-        model.add_module(name, trains)
-        model.positions_before = self.length
         self._handles = [
-            body.register_forward_pre_hook(self._before, with_kwargs=True),
-            body.register_forward_hook(self._after),
+            self.body.register_forward_pre_hook(self._before, with_kwargs=True),
+            self.body.register_forward_hook(self._after),
         ]
 
     def embedded(self, read: Tensor, positions: Tensor) -> Tensor:
@@ -77,40 +108,11 @@ class AttachedPrompt(Attached):
                 out.hidden_states = tuple(each[self.kept] for each in out.hidden_states)
         return out
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        return dict(self.trains.named_parameters())
-
-    def detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        model: Any = self.model
-        delattr(model, self.name)
-        del model.positions_before
-
-    def merge(self) -> None:
-        raise unmergeable(self.name)
-
-    def plain_weights(self) -> dict[str, Tensor]:
-        return without(super().plain_weights(), self.name)
-
 
 def drawn(model: Any, length: int) -> Tensor:
     """The embeddings [length, d] of tokens drawn from the vocabulary of a model."""
     table: Tensor = model.get_input_embeddings().weight
     return table[torch.randint(len(table), (length,)).to(table.device)]
-
-
-def unmergeable(name: str) -> BadInput:
-    """Why what stands before a sequence has no merged form."""
-    return BadInput(
-        f"{name} cannot be merged: a prompt is no part of any weight",
-        hint="The tuned model works from the run's folder: 'tunewright chat', 'tunewright evaluate'.",
-    )
-
-
-def without(weights: dict[str, Tensor], child: str) -> dict[str, Tensor]:
-    """The weights of a model but for those of one of its children."""
-    return {name: value for name, value in weights.items() if not name.startswith(f"{child}.")}
 
 
 def arguments(module: nn.Module) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tunewright.adapters.base import Adapter, Attached, PromptExport
-from tunewright.adapters.prompts._front import arguments, positions_of, reader, unmergeable, without
+from tunewright.adapters.base import Adapter, PromptExport
+from tunewright.adapters.prompts._front import AttachedFront, arguments, positions_of, reader
 from tunewright.catalog import Paper, option
 from tunewright.errors import BadInput
 from tunewright.models.attention import PREFIX
@@ -86,17 +86,13 @@ class Prefix(nn.Module):
         )
 
 
-class AttachedPrefix(Attached):
+class AttachedPrefix(AttachedFront):
     """The prefix as a child of the model, put in front of what each attention layer attends to."""
 
     def __init__(self, model: Any, name: str, layers: Sequence[nn.Module], trains: Prefix) -> None:
-        super().__init__(model)
-        self.name, self.trains, self.length = name, trains.train(model.training), trains.keys[0].shape[1]
-        model.add_module(name, trains)
-        model.positions_before = self.length
-        body = reader(model)
-        self.taken = arguments(body)
-        self._handles = [body.register_forward_pre_hook(self._placed, with_kwargs=True)]
+        super().__init__(model, name, trains, trains.keys[0].shape[1])
+        self.trains = trains
+        self._handles = [self.body.register_forward_pre_hook(self._placed, with_kwargs=True)]
         self._handles += [given_cache(layer, self._in_front(number)) for number, layer in enumerate(layers)]
 
     def _placed(self, body: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
@@ -118,22 +114,6 @@ class AttachedPrefix(Attached):
             return Fronted(cache, keys, values), _longer(mask, self.length, width, keys.device)
 
         return put
-
-    def trained(self) -> dict[str, nn.Parameter]:
-        return dict(self.trains.named_parameters())
-
-    def detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        model: Any = self.model
-        delattr(model, self.name)
-        del model.positions_before
-
-    def merge(self) -> None:
-        raise unmergeable(self.name)
-
-    def plain_weights(self) -> dict[str, Tensor]:
-        return without(super().plain_weights(), self.name)
 
     def as_prompt(self, state: Mapping[str, Tensor]) -> PromptExport | None:
         """As PEFT has it: a row per virtual token, with key and value of each layer in turn."""
