@@ -126,6 +126,11 @@ class Method(BaseModel):
         return frozenset()
 
     @property
+    def accepts(self) -> frozenset[Need]:
+        """What this instance uses where the recipe supplies it, and has an answer of its own to where not."""
+        return frozenset()
+
+    @property
     def traits(self) -> frozenset[str]:
         """What others may want of a method of this kind, in the words of the kind's protocol."""
         return frozenset()

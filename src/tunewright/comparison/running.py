@@ -122,7 +122,10 @@ def _base(sides: Sequence[Side], crew: Crew, say: Say) -> dict[str, Result]:
     made = {}
     for side in sides:
         keys = trial_recipe(side.recipe, 0)
-        plain = {key: keys[key] for key in ("model", "data", "evaluate", "use") if key in keys}
+        plain: dict[str, Any] = {key: keys[key] for key in ("model", "data", "evaluate", "use") if key in keys}
+        methods = [one for place, one in side.recipe.methods.items() if place[0] in plain] + list(side.recipe.evaluate)
+        asked = {need for method in methods for need in method.needs | method.accepts}
+        plain["supplies"] = {need: given for need, given in side.recipe.supplies.items() if need in asked}
         precision = {"precision": keys["train"]["precision"]}
         made[side.name] = Job("base", trial_recipe(Recipe.of(**plain, train=precision), 0), side.digests)
     say("Measuring the base model ...")

@@ -18,6 +18,7 @@ from tunewright.data.table import Table
 from tunewright.decode.base import Decoder
 from tunewright.document import Keys
 from tunewright.errors import BadInput, nearest
+from tunewright.models.embedding import Embed
 from tunewright.models.generate import Decoding, LogitsProcessor
 from tunewright.models.policy import Policy
 
@@ -96,7 +97,7 @@ class Subject:
     few-shot prompts, `pool` those that tasks draw demonstrations from; `decoders` gives what acts on answers, nothing
     while the adapter is off. At most `batch_tokens` positions are computed at once (generation holds eight times as
     many), `limit` bounds the rows of every task. `embedded` says that the model is the embedded one, whose retention
-    text is known. `stop` are the ids that end an answer.
+    text is known. `stop` are the ids that end an answer. `embed` gives texts vectors.
     """
 
     policy: Policy
@@ -111,6 +112,7 @@ class Subject:
     embedded: bool = False
     origin: Keys = field(default_factory=lambda: Keys(None, {}))
     decoders: Callable[[], Sequence[Decoder]] = tuple
+    embed: Embed | None = None
 
     def processors(self, prompts: Sequence[Sequence[int]]) -> tuple[LogitsProcessor, ...]:
         """What the decoders do while these prompts (token ids) are answered."""

@@ -58,7 +58,8 @@ def choices_of(rows: Rows, every: Rows) -> Choices | None:
     if all(one.answer in texts for one, texts in zip(records, listed, strict=True)):
         return Choices(listed, [texts.index(one.answer) for one, texts in zip(records, listed, strict=True)])
     known = sorted({one.answer for one in every.records})
-    if 2 <= len(known) <= MOST and len(known) * REPEATED <= len(every):
+    few = 2 <= len(known) <= MOST and len(known) * REPEATED <= len(every)
+    if few and {one.answer for one in records} <= set(known):
         return Choices([known] * len(records), [known.index(one.answer) for one in records])
     return None
 

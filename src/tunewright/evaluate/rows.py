@@ -15,6 +15,7 @@ from tunewright.data.reading import Reader
 from tunewright.data.records import Record
 from tunewright.data.templates import Renderer
 from tunewright.evaluate.base import Rows, Subject
+from tunewright.models.embedding import embedder
 from tunewright.models.generate import stop_tokens
 from tunewright.models.policy import Policy
 from tunewright.recipe import EMBEDDED, Recipe
@@ -32,6 +33,7 @@ def subject(policy: Policy, tokenizer: Any, prepared: Prepared, recipe: Recipe, 
         "pool": sampled(examples(recipe, prepared), pool) if pool else (),
         "embedded": recipe.model.path == EMBEDDED,
         "origin": recipe.origin,
+        "embed": embedder(policy, tokenizer, recipe.supplies.get("embedder"), recipe.model.trust_remote_code),
     }
     return Subject(policy, tokenizer, rows, **{**given, **options})
 

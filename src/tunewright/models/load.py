@@ -34,8 +34,8 @@ class Loaded:
     origin: str
 
 
-def locate(spec: ModelSpec) -> str:
-    """The folder or hub id a recipe's model means.
+def locate(spec: ModelSpec, field: str = "model.path") -> str:
+    """The folder or hub id a recipe's model means; `field` is the one at fault if there is none.
 
     Raises `BadInput` when it is neither an existing folder with a configuration nor of the form OWNER/NAME.
     """
@@ -44,12 +44,12 @@ def locate(spec: ModelSpec) -> str:
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise BadInput("the model folder has no config.json", file=folder, field="model.path")
+            raise BadInput("the model folder has no config.json", file=folder, field=field)
         return str(folder)
     if folder.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec.path) or spec.path.startswith("."):
         raise BadInput(
             "no such model folder",
-            field="model.path",
+            field=field,
             found=spec.path,
             expected=f"a folder with config.json, a hub id OWNER/NAME, or '{EMBEDDED}'",
         )
@@ -237,6 +237,27 @@ def _load_model(spec: ModelSpec, origin: str, dtype: torch.dtype) -> Any:
     return model
 
 
+def load_body(origin: str, field: str, **options: Any) -> Any:
+    """A model without a head, causal or an encoder, in float32; `field` is the one at fault if there is none.
+
+    Raises `BadInput` as `load` does. A pooling layer may lack, since nothing reads it.
+    """
+    from transformers import AutoModel
+
+    _refuse_pickles(origin, field)
+    try:
+        with warnings.catch_warnings(), hub(origin):
+            warnings.simplefilter("ignore")
+            model, report = AutoModel.from_pretrained(
+                origin, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+            )
+    except Exception as error:
+        raise _not_loaded("model", error, origin, field) from None
+    if lacking := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+        raise BadInput(f"the weights do not fill the model: '{lacking[0]}' lacks", file=origin, field=field)
+    return model
+
+
 def _from_scratch(spec: ModelSpec, origin: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -256,7 +277,7 @@ def _configured(config: Any, spec: ModelSpec) -> Any:
     return config
 
 
-def _refuse_pickles(origin: str) -> None:
+def _refuse_pickles(origin: str, field: str = "model.path") -> None:
     folder = Path(origin)
     if not folder.is_dir():
         return
@@ -266,14 +287,12 @@ def _refuse_pickles(origin: str) -> None:
         try:
             wanted = set(json.loads(index.read_text())["weight_map"].values())
         except (ValueError, KeyError):
-            raise BadInput("not a readable index of weights", file=index, field="model.path") from None
+            raise BadInput("not a readable index of weights", file=index, field=field) from None
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if missing:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f"'{pickled[0]}' is a pickle, which can run code: convert it to safetensors." if pickled else None
-        raise BadInput(
-            "the model folder lacks its weights", file=folder, field="model.path", expected=missing[0], hint=hint
-        )
+        raise BadInput("the model folder lacks its weights", file=folder, field=field, expected=missing[0], hint=hint)
 
 
 def _not_loaded(what: str, error: Exception, origin: str, field: str = "model.path") -> BadInput:

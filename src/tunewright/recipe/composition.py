@@ -39,7 +39,7 @@ def clashes(methods: Mapping[Place, Method], supplied: Collection[str] = ()) -> 
                         f"the {method.kind} '{method.name}' wants the {kind} to be {lacking}; '{other.name}' is not",
                         _instead(kind, traits),
                     )
-    needed = {need for method in methods.values() for need in method.needs}
+    needed = {need for method in methods.values() for need in method.needs | method.accepts}
     for name in sorted(set(supplied) - needed):
         yield Clash(("supplies", name), "no method of this recipe asks for it", "Remove it.")
 

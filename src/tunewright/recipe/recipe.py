@@ -50,7 +50,8 @@ class Recipe(Section):
     @staticmethod
     def _resolved(document: Document) -> Recipe:
         made = Recipe.model_construct(**resolved(document), origin=document.origin)
-        for clash in clashes(made.methods, made.supplies):
+        tasks: dict[Place, Method] = {("evaluate", place): task for place, task in enumerate(made.evaluate)}
+        for clash in clashes(made.methods | tasks, made.supplies):
             raise made.fault(clash.place, clash.reason, hint=clash.hint)
         mixing = next((method for method in made.methods.values() if not method.packs), None)
         if mixing and made.data.packing == "on":

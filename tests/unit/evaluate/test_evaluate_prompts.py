@@ -16,6 +16,7 @@ from tunewright.errors import BadInput
 from tunewright.evaluate.base import Task
 from tunewright.evaluate.choices import choices_of
 from tunewright.evaluate.measure import compare
+from tunewright.evaluate.metrics.coherence import coherence
 from tunewright.evaluate.metrics.format_spread import prior, thompson_extremes, uniform_extremes
 from tunewright.evaluate.metrics.posix import prompt_sensitivity
 from tunewright.evaluate.prompts import ORIGINAL, Listing, formats, misspelt
@@ -40,6 +41,13 @@ def test_posix_by_hand() -> None:
         prompt_sensitivity(a, lengths)
     )
     assert prompt_sensitivity(np.tile([[-3.0, -5.0]], (2, 1)), [1, 2]) == 0
+
+
+def test_coherence_by_hand() -> None:
+    vectors = [[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
+    assert coherence(["a", "b", "c"], vectors) == pytest.approx((0 + 2 * np.sqrt(0.5)) / 3)
+    assert coherence(["a", "a", ""], [[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]]) == pytest.approx(1 / 3)
+    assert coherence(["", ""], np.zeros((2, 3))) == coherence(["a"], [[1.0]]) == 1.0
 
 
 def test_prior_of_a_format() -> None:
@@ -155,7 +163,8 @@ def test_prompt_sensitivity_is_zero_for_a_model_that_ignores_its_prompt() -> Non
     still = asked.score(subject(of_two(4), deaf))
     assert still.values == pytest.approx(np.zeros(4), abs=1e-6)
     moved = asked.score(subject(of_two(4)))
-    assert (moved.values > 0).all() and set(moved.details["by_variation"]) == {"spelling", "template"}
+    assert (moved.values > 0).all() and set(moved.grids[0].rows) == {"all", "spelling", "template"}
+    assert moved.grids[0].rows["all"][0] == pytest.approx(moved.score)
 
 
 def test_prompt_sensitivity_against_a_literal_computation() -> None:
@@ -197,13 +206,18 @@ def test_long_answers_are_left_out_where_they_are_compared_whole() -> None:
 def test_the_companions_of_prompt_sensitivity() -> None:
     deaf = Policy(Deaf(policy()), plain_head=False)
     asked = task("prompt_sensitivity", max_new_tokens=3, paraphrases=("Say: {prompt}", "{prompt} Now."), variants=1)
-    still = asked.score(subject(of_two(4), deaf)).details
-    assert set(still["by_variation"]) == {"spelling", "template", "paraphrase"}
-    assert still["different_responses"] == pytest.approx(1 / 5)
-    for name in ("response_entropy", "likelihood_variance", "accuracy_spread"):
-        assert still[name] == pytest.approx(0.0, abs=1e-9)
-    moved = asked.score(subject(of_two(4))).details
-    assert moved["response_entropy"] > 0 and moved["likelihood_variance"] > 0
+    embed = lambda texts: np.array([[len(text), 1.0] for text in texts])
+    columns, still = (grid := asked.score(subject(of_two(4), deaf, embed=embed)).grids[0]).columns, grid.rows
+    assert set(still) == {"all", "spelling", "template", "paraphrase"}
+    whole = dict(zip(columns, still["all"], strict=True))
+    assert whole["different responses"] == pytest.approx(1 / 5) and whole["coherence"] == 1.0
+    for name in ("entropy", "likelihood variance", "accuracy spread"):
+        assert whole[name] == pytest.approx(0.0, abs=1e-9)
+    assert still["paraphrase"][1] == pytest.approx(1 / 3)
+    moved = dict(zip(columns, asked.score(subject(of_two(4), embed=embed)).grids[0].rows["all"], strict=True))
+    assert moved["entropy"] > 0 and moved["likelihood variance"] > 0 and 0 < moved["coherence"] < 1
+    plain = asked.score(subject(of_two(4))).grids[0].rows["all"]
+    assert dict(zip(columns, plain, strict=True)) == {**moved, "coherence": None}
     with pytest.raises(ValueError, match=r"no \{prompt\}"):
         task("prompt_sensitivity", paraphrases=("Say it.",))
 
@@ -236,3 +250,38 @@ def test_choices_are_listed_only_where_there_are_some() -> None:
     assert any("ONE" in name for name in scores.details["formats"]) and len(scores.details["quartiles"]) == 3
     with pytest.raises(BadInput, match="no choices to list"):
         task("format_spread", list_choices=True).score(subject(pairs(12)))
+
+
+def test_demonstrations_stand_in_the_format_of_the_question_and_are_the_same_in_all(monkeypatch) -> None:
+    seen: list[list[str]] = []
+
+    def answered(self, subject, rows, records):
+        seen.append(["".join(turn.content for turn in one.prompt) for one in records])
+        return [np.eye(len(each))[0] for each in self.answers]
+
+    monkeypatch.setattr("tunewright.evaluate.choices.Choices.probabilities", answered)
+    pool = [pair(f"w{20 + n} w51", f" w{60 + n % 2}", n) for n in range(30)]
+    asked = task("format_spread", formats=4, k=2, list_choices=True)
+    assert asked.pool and not task("format_spread").pool
+    asked.score(subject(of_two(12), pool=pool))
+    every = formats(4, 0, 2)
+    assert len(seen) == 4
+    choices = ["w60", "w61"]
+    shown = [one for one in pool if every[0].put(one.turns[0].content) in seen[0][0]]
+    assert len(shown) == 2 and shown != [one for one in pool if every[0].put(one.turns[0].content) in seen[0][1]]
+    for form, texts in zip(every, seen, strict=True):
+        assert all(form.put(one.turns[0].content, choices) + one.answer in texts[0] for one in shown)
+        assert texts[0].endswith(form.put("w40 w50", choices))
+    with pytest.raises(BadInput, match="no training row"):
+        asked.score(subject(of_two(12)))
+    with pytest.raises(BadInput, match="no choices to list in the demonstrations"):
+        asked.score(subject(of_two(12), pool=pairs(12)))
+
+
+def test_free_answers_are_asked_for_behind_demonstrations_too() -> None:
+    free = subject(pairs(6), pool=[pair(f"w{20 + n}", " w51", n) for n in range(9)])
+    assert len(task("format_spread", formats=3, k=2).score(free).values) == 6
+    with pytest.raises(BadInput, match="longer than the model's context"):
+        task("format_spread", formats=3, k=60).score(
+            replace(free, pool=[pair(f"w{20 + n} w52", " w51", n) for n in range(70)])
+        )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from tunewright.catalog import Paper, option
+from tunewright.data.demonstrations import bare, preceded
+from tunewright.data.records import Record
 from tunewright.errors import BadInput
 from tunewright.evaluate.base import Floats, Role, Rows, Scores, Subject, prompt_text
 from tunewright.evaluate.choices import Choices, choices_of
@@ -15,6 +18,7 @@ from tunewright.evaluate.metrics.format_spread import Pick, thompson_extremes
 from tunewright.evaluate.prompts import Format, formats
 from tunewright.evaluate.tasks._asked import Asked
 from tunewright.evaluate.tasks._greedy import greedy
+from tunewright.evaluate.tasks._shown import POOL, check_room, shown
 
 
 class FormatSpread(Asked):
@@ -22,7 +26,8 @@ class FormatSpread(Asked):
 
     A format writes the prompt as DESCRIPTOR SEPARATOR text SPACE DESCRIPTOR SEPARATOR (`Question: ... Answer:`); the
     text is the same in all of them, and the prompt as it is counts as one. With `list_choices` the choices stand behind
-    the text, numbered and wrapped in each format's way. spread = max_f accuracy(f) - min_f
+    the text, numbered and wrapped in each format's way; with `k`, so many solved training rows stand before each question
+    in the same format, the same rows in all of them (the paper shows five). spread = max_f accuracy(f) - min_f
     accuracy(f), 0 to 1, lower is better. A row is right when its reference is the likeliest of its choices or, with
     `metric: exact_prefix` or where answers are free, when the greedy answer begins with it. The value of a row is
     [right in the best format] - [right in the worst], so that the mean is the spread; its interval speaks about these
@@ -60,6 +65,10 @@ class FormatSpread(Asked):
         False, "Also list the choices in the prompt (but not in the prompt as it is), numbered in each format's way.",
         changes="output", to=True, given={"evaluate.data": "classes.jsonl"},
     )  # fmt: skip
+    k: int = option(
+        0, "Demonstrations before a question: training rows drawn by `seed`, none asking the same.", changes="output",
+        to=2, ge=0,
+    )  # fmt: skip
     batch: int = option(
         20, "Rows evaluated at once in the search.", changes="output", to=5, ge=1, given={"evaluate.budget": 40}
     )
@@ -67,7 +76,12 @@ class FormatSpread(Asked):
         "posterior_mean", "How the search takes its extremes: by the rate of right rows or by the posterior mean, "
         "which one lucky batch cannot win.", changes="output", to="empirical", given={"evaluate.budget": 60, "evaluate.batch": 3},
     )  # fmt: skip
-    seed: int = option(0, "Seed of the formats and of the search.", changes="output", to=1, ge=0)
+    seed: int = option(0, "Seed of formats, demonstrations and search.", changes="output", to=1, ge=0)
+
+    @property
+    def pool(self) -> int:
+        """Training rows, taken at random, that demonstrations are drawn from."""
+        return POOL if self.k else 0
 
     def score(self, subject: Subject) -> Scores:
         """[right in the best format] - [right in the worst] per row; the accuracy of every format in the details."""
@@ -78,18 +92,23 @@ class FormatSpread(Asked):
                 "there are no choices to list", field="evaluate.list_choices", found="free answers",
                 expected="rows that choose among answers, and metric: probability_ranking",
             )  # fmt: skip
+        if self.k:
+            rows = replace(rows, records=[bare(record) for record in rows.records], table=None)
         every = formats(self.formats, self.seed, max(map(len, found.answers)) if self.list_choices and found else 0)
+        examples = self._examples(subject, rows)
         right: dict[int, Floats] = {}
 
         def whole(arm: int) -> Floats:
             if arm not in right:
-                right[arm] = outcomes(subject, rows, every[arm], found)
+                right[arm] = outcomes(subject, rows, every[arm], found, examples)
             return right[arm]
 
         if self.budget is None:
             seen = list(range(len(every)))
         else:
-            partly = lambda arm, items: outcomes(subject, rows.taken(items), every[arm], _taken(found, items))
+            partly = lambda arm, items: outcomes(
+                subject, rows.taken(items), every[arm], _taken(found, items), [examples[i] for i in items]
+            )
             ends = thompson_extremes(
                 partly, len(every), len(rows), float(whole(0).mean()), self.budget, self.batch, self.pick, self.seed
             )
@@ -109,16 +128,45 @@ class FormatSpread(Asked):
             details={"formats": {str(every[arm]): mean for arm, mean in means.items()}} | _quartiles(means.values()),
         )
 
+    def _examples(self, subject: Subject, rows: Rows) -> list[list[Example]]:
+        """What stands before every row, the same in each format."""
+        if not self.k:
+            return [[] for _ in rows.records]
+        found = [shown(subject, record, self.k, str(self.seed), "evaluate.k") for record in rows.records]
+        listed: Sequence[Sequence[str]] = [()] * sum(map(len, found))
+        if self.list_choices:
+            choices = choices_of(replace(rows, records=[one for each in found for one in each]), self.all_rows(subject))
+            if choices is None:
+                raise BadInput(
+                    "there are no choices to list in the demonstrations", field="evaluate.list_choices",
+                    found="training rows with other answers than the evaluation rows", hint="Leave it out.",
+                )  # fmt: skip
+            listed = [[text.strip() for text in each] for each in choices.answers]
+        rest = iter(listed)
+        return [[(one, next(rest)) for one in each] for each in found]
 
-def outcomes(subject: Subject, rows: Rows, form: Format, choices: Choices | None) -> Floats:
-    """1.0 or 0.0 per row [rows]: whether its answer is right when its prompt has this format."""
+
+Example = tuple[Record, Sequence[str]]
+"""A demonstration and the choices that are listed in it."""
+
+
+def outcomes(
+    subject: Subject, rows: Rows, form: Format, choices: Choices | None, examples: Sequence[Sequence[Example]] = ()
+) -> Floats:
+    """1.0 or 0.0 per row [rows]: whether its answer is right when its prompt and `examples` have this format.
+
+    Raises `BadInput` for prompts with examples that are longer than the model's context.
+    """
+    texts = [[text.strip() for text in each] for each in choices.answers] if choices else [()] * len(rows)
+    records = [form.record(record, each) for record, each in zip(rows.records, texts, strict=True)]
+    if any(examples):
+        shown = [[form.record(one, listed) for one, listed in each] for each in examples]
+        records = [preceded(r, each, rows.renderer(r).mode(r)) for r, each in zip(records, shown, strict=True)]
+        check_room(subject, rows, records, "Take fewer.")
     if choices is None:
-        records = [form.record(record) for record in rows.records]
         answers = greedy(subject, rows, records)
         begins = [a.text.strip().startswith(r.answer.strip()) for a, r in zip(answers, records, strict=True)]
         return np.array(begins, dtype=np.float64)
-    texts = ([text.strip() for text in each] for each in choices.answers)
-    records = [form.record(record, each) for record, each in zip(rows.records, texts, strict=True)]
     made = choices.probabilities(subject, rows, records)
     return np.array([p.argmax() == t for p, t in zip(made, choices.truths, strict=True)], dtype=np.float64)
 

@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import field_validator
 from scipy.stats import entropy
 
-from tunewright.catalog import Paper, option
+from tunewright.catalog import Need, Paper, option
 from tunewright.data.records import Record
-from tunewright.evaluate.base import Role, Rows, Scores, Subject, prompt_text, tabulated
+from tunewright.evaluate.base import Grid, Role, Rows, Scores, Subject, prompt_text, tabulated
 from tunewright.evaluate.likelihood import sequence_losses
+from tunewright.evaluate.metrics.coherence import coherence
 from tunewright.evaluate.metrics.posix import prompt_sensitivity
 from tunewright.evaluate.prompts import formats, misspelling
 from tunewright.evaluate.tasks._asked import Asked
@@ -22,6 +23,8 @@ from tunewright.evaluate.tasks._greedy import greedy
 from tunewright.models.generate import Answer
 
 Variation = Literal["spelling", "template"]
+
+COLUMNS = ("posix", "different responses", "entropy", "coherence", "likelihood variance", "accuracy spread")
 
 
 class PromptSensitivity(Asked):
@@ -32,11 +35,15 @@ class PromptSensitivity(Asked):
 
         psi = Sum_i Sum_j |log P(y_j | x_i) - log P(y_j | x_j)| / L_j / (N (N - 1))
 
-    in nats per token, at least 0; the score is the mean over rows, lower is better. The details hold the mean per kind
-    of variation and, over the N prompts of a row, the share of different responses, the entropy of the responses in
-    nats, the variance of log P(y_j | x_i) / L_j over i, and the largest difference of the accuracies that two variants
-    have over the rows. `legacy` is the paper's package, which compares two responses under one prompt: its terms are
-    |log P(y_i | x_j) - log P(y_j | x_j)| / `max_new_tokens`. The coherence of responses needs an embedder and is left out.
+    in nats per token, at least 0; the score is the mean over rows, lower is better. `legacy` is the paper's package,
+    which compares two responses under one prompt: its terms are |log P(y_i | x_j) - log P(y_j | x_j)| / `max_new_tokens`.
+
+    A table has, for all prompts and for each kind of variation with the original, beside the mean of psi: the share of
+    different responses; the entropy of the responses in nats; their coherence, the mean cosine between two of them; the
+    variance of log P(y_j | x_i) / L_j over i; each the mean over rows; and the largest difference of the accuracies
+    that two prompts have over the rows. A response's vector is the mean of the last hidden states of the model under
+    `supplies: {embedder: ...}` (a folder, a hub id or `nano`), by default of this model before tuning: its cosines lie
+    close to 1 for all texts and tell less than those of a model that was made to compare texts.
 
     When to use: to see what tuning on one wording costs. When not: rows of plain text (left out with a warning). A
     model that always says the same is not sensitive, and not good: read it beside the accuracy.
@@ -82,6 +89,10 @@ class PromptSensitivity(Asked):
         return value
 
     @property
+    def accepts(self) -> frozenset[Need]:
+        return frozenset({"embedder"})
+
+    @property
     def _kinds(self) -> dict[str, int]:
         """Kind of variation -> prompts of it."""
         return dict.fromkeys(self.variations, self.variants) | (
@@ -110,7 +121,7 @@ class PromptSensitivity(Asked):
             weights=np.ones(len(rows)),
             ids=[record.where for record in rows.records],
             prompts=[prompt_text(record) for record in rows.records],
-            details=self._details(tables, lengths, answers, [record.answer.strip() for record in rows.records]),
+            grids=(self._by_kind(subject, tables, lengths, answers, [one.answer.strip() for one in rows.records]),),
         )
 
     def _psi(self, logprobs: Any, lengths: Any) -> float:
@@ -128,28 +139,31 @@ class PromptSensitivity(Asked):
         }
         return [record, *(one for kind in self._kinds for one in made[kind]())]
 
-    def _details(self, tables: Any, lengths: Any, answers: Sequence[Answer], wanted: Sequence[str]) -> dict[str, Any]:
+    def _by_kind(
+        self, subject: Subject, tables: Any, lengths: Any, answers: Sequence[Answer], wanted: Sequence[str]
+    ) -> Grid:
+        """The companions over all prompts, and over each kind of variation with the original."""
         ends = np.cumsum([1, *self._kinds.values()])
-        places = {kind: [0, *range(*ends[at : at + 2])] for at, kind in enumerate(self._kinds)}
-        by_kind = {
-            kind: float(np.mean([
-                self._psi(a[np.ix_(chosen, chosen)], length[chosen])
-                for a, length in zip(tables, lengths, strict=True)
-            ]))
-            for kind, chosen in places.items()
-        }  # fmt: skip
+        places = {"all": list(range(int(ends[-1])))}
+        places |= {kind: [0, *range(*ends[at : at + 2])] for at, kind in enumerate(self._kinds)}
         texts = np.array([answer.text.strip() for answer in answers], dtype=object).reshape(lengths.shape)
-        counts = [np.unique(row.astype(str), return_counts=True)[1] for row in texts]
+        different = sorted(set(texts.flat))
+        vectors = dict(zip(different, subject.embed(different), strict=True)) if subject.embed else {}
         right = (texts == np.array(wanted, dtype=object)[:, None]).mean(0)
-        return {
-            "by_variation": by_kind,
-            "different_responses": float(
-                np.mean([len(count) / len(row) for count, row in zip(counts, texts, strict=True)])
-            ),
-            "response_entropy": float(np.mean([entropy(count) for count in counts])),
-            "likelihood_variance": float((tables / lengths[:, None, :]).var(1).mean()),
-            "accuracy_spread": float(np.ptp(right)),
-        }
+        rows: dict[str, list[float | None]] = {}
+        for kind, chosen in places.items():
+            said, each = texts[:, chosen], lengths[:, chosen]
+            own = tables[:, chosen][:, :, chosen]
+            counts = [np.unique(row.astype(str), return_counts=True)[1] for row in said]
+            rows[kind] = [
+                float(np.mean([self._psi(a, length) for a, length in zip(own, each, strict=True)])),
+                float(np.mean([len(count) / len(chosen) for count in counts])),
+                float(np.mean([entropy(count) for count in counts])),
+                float(np.mean([coherence(row, [vectors[t] for t in row]) for row in said])) if vectors else None,
+                float((own / each[:, None, :]).var(1).mean()),
+                float(np.ptp(right[chosen])),
+            ]
+        return Grid("What changes with the prompt, by kind of variation", COLUMNS, rows)
 
 
 def _worded(record: Record, wording: str) -> Record:

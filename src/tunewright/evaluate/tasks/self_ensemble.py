@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -10,8 +9,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from tunewright.catalog import Paper, option
-from tunewright.data import duplicates
-from tunewright.data.demonstrations import bare, drawn, preceded
+from tunewright.data.demonstrations import bare, preceded
 from tunewright.data.records import Record
 from tunewright.errors import BadInput
 from tunewright.evaluate.base import Floats, Further, Grid, Rows, Scores, Subject, prompt_text
@@ -20,7 +18,7 @@ from tunewright.evaluate.metrics import calibration, ensembles
 from tunewright.evaluate.metrics.ensembles import COMBINATIONS, Combination
 from tunewright.evaluate.prompts import Format, formats
 from tunewright.evaluate.tasks._asked import Asked
-from tunewright.models.generate import context_length
+from tunewright.evaluate.tasks._shown import POOL, check_room, shown
 
 COLUMNS = ("members", "accuracy", "macro F1", "ECE", "MCE", "NLL", "Brier", "confidence", "entropy", "on the front")
 
@@ -76,7 +74,7 @@ class SelfEnsemble(Asked):
     @property
     def pool(self) -> int:
         """Training rows, taken at random, that demonstrations are drawn from."""
-        return 0 if self.ensemble == "pr" else 1000
+        return 0 if self.ensemble == "pr" else POOL
 
     def score(self, subject: Subject) -> Scores:
         """Whether the ensemble is right, per row. Raises `BadInput` for rows with free answers, without training rows
@@ -115,13 +113,7 @@ class SelfEnsemble(Asked):
         made = []
         for number, form in enumerate(forms):
             asked = [self._asked(subject, rows, record, number, form) for record in rows.records]
-            longest = max(len(one.ids) for one in rows.rendered(asked))
-            room = context_length(subject.policy.model) or longest
-            if longest > room:
-                raise BadInput(
-                    "prompts with demonstrations are longer than the model's context", field="k", found=longest,
-                    expected=f"at most {room} tokens", hint="Take fewer, or 'ensemble: pr'.",
-                )  # fmt: skip
+            check_room(subject, rows, asked, "Take fewer, or 'ensemble: pr'.")
             each = found.probabilities(subject, rows, asked)
             made.append(np.stack([np.pad(p, (0, width - len(p))) for p in each]))
         return np.stack(made)
@@ -129,15 +121,10 @@ class SelfEnsemble(Asked):
     def _asked(self, subject: Subject, rows: Rows, record: Record, number: int, form: Format) -> Record:
         if self.ensemble == "pr":
             return form.record(record)
-        own = bare(record)
-        rng = random.Random(f"{self.seed} {number} {duplicates.content(own)}")
-        shown = drawn(own, subject.pool, self.k, rng)
-        if not shown:
-            raise BadInput(
-                "no training row can stand as a demonstration", field="ensemble", found=self.ensemble,
-                hint="Use 'ensemble: pr'.",
-            )  # fmt: skip
-        return preceded(form.record(own), [form.record(one) for one in shown], rows.renderer(record).mode(record))
+        examples = shown(subject, record, self.k, f"{self.seed} {number}", "ensemble")
+        return preceded(
+            form.record(bare(record)), [form.record(one) for one in examples], rows.renderer(record).mode(record)
+        )
 
     def _measured(self, arm: Floats, truths: np.ndarray, shared: bool) -> list[float | None]:
         """The columns between members and front, as means over the arm's predictions."""
