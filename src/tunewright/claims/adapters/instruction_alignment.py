@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from tunewright import nanoworld
+from tunewright.adapters._peft import save_peft
 from tunewright.catalog import Paper
-from tunewright.claims._nano import recipe, written
+from tunewright.claims._nano import recipe
 from tunewright.claims.base import Bench, Claim, Criterion, Findings, Trial
-from tunewright.data.records import Record, Turn
-from tunewright.evaluate.tasks.exact_match import ExactMatch
+from tunewright.evaluate.tasks.instruction_sensitivity import InstructionSensitivity
 
 SEEN = (
     "Translate to {to}: {t}",
@@ -39,7 +37,7 @@ UNSEEN = (
     "My friend speaks {to}. What do I tell her? {t}",
     "{to} version of: {t}",
 )
-STEPS, MORE, ROWS, LAM = 16, 10, 16, 0.8
+STEPS, MORE, ROWS, LAM = 16, 10, 160, 0.8
 ITEMS = 80
 
 
@@ -47,10 +45,10 @@ class InstructionAlignment(Claim):
     """Wordings that tuning never saw score lower; aligning answers over paraphrases narrows them.
 
     Translation to and from the world's second language in twelve wordings: four for tuning, four paraphrases for the
-    alignment, four never trained on. LoRA on the embedded model, then 10 more steps of 16 rows with loss = CE(answer |
-    paraphrase) + 0.8 KL(p(. | reference wording, model before these steps) || p(. | paraphrase)) over the answer tokens,
-    or with CE alone as the control. The alignment trains the same LoRA instead of the paper's prefix. Exact match of
-    greedy answers on 80 held-out rows per wording.
+    alignment, four never trained on. LoRA on the embedded model; then, on the model so tuned, another LoRA by the
+    objective `instruction_alignment` for 10 steps, CE(answer | paraphrase) + 0.8 KL(p(. | reference wording, model
+    before these steps) || p(. | paraphrase)), or with lam 0, CE alone, as the control. The paper trains a prefix. Exact
+    match of greedy answers on 80 held-out rows per wording, as the task `instruction_sensitivity` has it.
 
     An earlier form on the sentiment of reviews, which the model hardly learns (41% of three answers), stayed undecided
     after 14 seeds; the criteria are those of that form.
@@ -75,25 +73,28 @@ class InstructionAlignment(Claim):
         Criterion("mean over never-trained wordings, aligned minus tuned", "above", -1.0, "points"),
     )
     seeds: ClassVar[int] = 10
-    budget: ClassVar[str] = "16 steps of 1,024 tokens, then 10 steps of 16 rows per arm and seed"
+    budget: ClassVar[str] = "16 steps of 1,024 tokens, then 10 steps of 1,024 tokens in both wordings, per arm and seed"
 
     def findings(self, bench: Bench) -> Findings:
         """The three quantities for every seed."""
         rows, told = [], []
         for seed in range(self.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                made = recipe("translation", steps=STEPS, tokens=1024, held=ITEMS, seed=seed)
-                made["data"]["train"] = {"path": written(folder, "seen", _training(seed))}
+                made = _recipe(Path(folder), seed)
                 trial = bench.trial("tuned", made)
-            trial.advance()
-            seen, tuned = _accuracies(trial, SEEN), _accuracies(trial, UNSEEN)
-            kept = {name: value.clone() for name, value in trial.attached.state().items()}
-            after = {}
-            for arm, lam in (("aligned", LAM), ("control", 0.0)):
-                trial.attached.load_state(kept)
-                _align(trial, lam, seed)
-                bench.note(arm, MORE, MORE * ROWS)
-                after[arm] = _accuracies(trial, UNSEEN)
+                trial.advance()
+                seen, tuned = _accuracies(trial, SEEN), _accuracies(trial, UNSEEN)
+                save_peft(Path(folder) / "adapter", trial.attached.as_lora(), "nano")
+                made["model"] = {"path": "nano", "adapter": str(Path(folder) / "adapter")}
+                made["data"]["train"] = {"path": _written(Path(folder) / "aligned.jsonl", _reworded(seed))}
+                made["optimizer"] = {"method": "adamw", "lr": 1e-3, "weight_decay": 0.0}
+                made["schedule"] = "constant"
+                made["train"] = {**made["train"], "steps": MORE}
+                after = {}
+                for arm, lam in (("aligned", LAM), ("control", 0.0)):
+                    trial = bench.trial(arm, {**made, "objective": {"method": "instruction_alignment", "lam": lam}})
+                    trial.advance()
+                    after[arm] = _accuracies(trial, UNSEEN)
             aligned = after["aligned"]
             rows.append((seen.mean() - tuned.mean(), aligned.std() - tuned.std(), aligned.mean() - tuned.mean()))
             told.append([each.mean() for each in (seen, tuned, aligned, after["control"])]
@@ -103,73 +104,44 @@ class InstructionAlignment(Claim):
         return Findings({c.quantity: [float(row[k]) for row in rows] for k, c in enumerate(self.criteria)}, shown)
 
 
-def _parts(content: str) -> dict[str, str]:
+def _recipe(folder: Path, seed: int) -> dict[str, Any]:
+    """Tuning on the seen wordings; held-out rows with the columns that wordings name."""
+    rng = random.Random(seed)
+    seen = (_row(row, rng.choice(SEEN)) for row in nanoworld.rows("translation", "train", 800))
+    held = ({**row, **_parts(row)} for row in nanoworld.rows("translation", "test", ITEMS))
+    made = recipe("translation", steps=STEPS, tokens=1024, seed=seed)
+    made["data"] = {
+        "train": {"path": _written(folder / "seen.jsonl", seen)},
+        "eval": {"path": _written(folder / "held.jsonl", held)},
+    }
+    return made
+
+
+def _reworded(seed: int) -> Iterator[dict[str, Any]]:
+    """Rows for the alignment: a paraphrase, and the first seen wording as the reference."""
+    rng = random.Random(1000 + seed)
+    for row in nanoworld.rows("translation", "train", ROWS, seed=1 + seed):
+        yield {**_row(row, rng.choice(PARAPHRASES)), "reference_prompt": SEEN[0].format(**_parts(row))}
+
+
+def _row(row: dict[str, Any], wording: str) -> dict[str, Any]:
+    asked, answer = row["messages"]
+    return {"messages": [{**asked, "content": wording.format(**_parts(row))}, answer]}
+
+
+def _parts(row: dict[str, Any]) -> dict[str, str]:
     """The language asked for and the text, of a question of the translation skill."""
-    before, text = re.split(r"[:?] ", content, maxsplit=1)
+    before, text = re.split(r"[:?] ", row["messages"][0]["content"], maxsplit=1)
     return {"to": "Velmic" if "Velmic" in before else "English", "t": text}
 
 
-def _reworded(record: Record, wording: str) -> Record:
-    *before, asked, answer = record.turns
-    return replace(record, turns=(*before, replace(asked, content=wording.format(**_parts(asked.content))), answer))
-
-
-def _training(seed: int) -> list[dict[str, Any]]:
-    rng, made = random.Random(seed), []
-    for row in nanoworld.rows("translation", "train", 800):
-        asked, answer = row["messages"]
-        made.append({"messages": [{**asked, "content": rng.choice(SEEN).format(**_parts(asked["content"]))}, answer]})
-    return made
+def _written(file: Path, rows: Iterable[dict[str, Any]]) -> str:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
 
 
 def _accuracies(trial: Trial, wordings: Sequence[str]) -> np.ndarray:
     """Points per wording."""
-    subject = trial.subject()
-    asked = ([_reworded(record, wording) for record in trial.rows.records] for wording in wordings)
-    tested = (replace(subject, rows=replace(trial.rows, records=records, table=None)) for records in asked)
-    return np.array([100 * ExactMatch(max_new_tokens=24).score(each).score for each in tested])
-
-
-def _align(trial: Trial, lam: float, seed: int) -> None:
-    """Trains the attached parameters on paraphrases; the reference wording is the first seen one, without gradient.
-
-    The reference branch is the model before these steps.
-    """
-    rng = random.Random(1000 + seed)
-    rows = [
-        Record(tuple(_turns(row)), "chat") for row in nanoworld.rows("translation", "train", MORE * ROWS, seed=1 + seed)
-    ]
-    batches = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
-    model = trial.policy.model.eval()
-    with torch.no_grad():
-        references = [_answer_logprobs(trial, model, [_reworded(r, SEEN[0]) for r in batch])[0] for batch in batches]
-    trained = list(trial.attached.trained().values())
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
-    for batch, reference in zip(batches, references, strict=True):
-        asked = [_reworded(record, rng.choice(PARAPHRASES)) for record in batch]
-        logprobs, targets = _answer_logprobs(trial, model, asked)
-        loss = F.nll_loss(logprobs, targets) + lam * F.kl_div(
-            logprobs, reference, reduction="batchmean", log_target=True
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-
-
-def _turns(row: dict[str, Any]) -> Iterator[Turn]:
-    return (Turn(message["role"], message["content"]) for message in row["messages"])
-
-
-def _answer_logprobs(trial: Trial, model: Any, records: Sequence[Record]) -> tuple[Tensor, Tensor]:
-    """log p over the vocabulary [answer tokens, vocabulary] at every answer token of the records, and those tokens."""
-    made = trial.rows.rendered(records)
-    width = max(len(one.ids) for one in made)
-    ids = torch.zeros(len(made), width, dtype=torch.int64)
-    kept = torch.zeros(len(made), width, dtype=torch.bool)
-    for row, one in enumerate(made):
-        ids[row, : len(one.ids)] = torch.tensor(one.ids)
-        kept[row, : len(one.ids)] = torch.tensor(one.weights) > 0
-    # Padding stands behind the text, where no earlier token looks.
-    logits = model(input_ids=ids).logits[:, :-1]
-    return logits[kept[:, 1:]].float().log_softmax(-1), ids[:, 1:][kept[:, 1:]]
+    asked = InstructionSensitivity(seen=wordings[:1], unseen=tuple(wordings), max_new_tokens=24)
+    found = asked.score(trial.subject()).details["formats"]
+    return np.array([100 * found[wording] for wording in wordings])

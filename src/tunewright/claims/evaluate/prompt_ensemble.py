@@ -15,11 +15,9 @@ from tunewright import nanoworld
 from tunewright.catalog import Paper
 from tunewright.claims._nano import recipe
 from tunewright.claims.base import Bench, Claim, Criterion, Findings
-from tunewright.evaluate.choices import choices_of
-from tunewright.evaluate.metrics.calibration import expected_calibration_error
-from tunewright.evaluate.prompts import formats
+from tunewright.evaluate.tasks.self_ensemble import SelfEnsemble
 
-MEMBERS, BINS, HELD = 6, 10, 800
+MEMBERS, HELD = 6, 800
 
 
 class PromptEnsemble(Claim):
@@ -28,7 +26,7 @@ class PromptEnsemble(Claim):
     Translation as a choice among four: LoRA on the embedded model in bfloat16, 150 rows read until it is over-confident,
     measured on 800 held-out rows in six prompt formats. Each member is the model under one format; the ensemble averages
     the probabilities of the four answers, three of which belong to other rows. Calibration error with ten bins of equal
-    width. Shown beside: the element-wise maximum, renormalised, and confidence minus accuracy. The paper's
+    width. All of it as the task `self_ensemble` has it. Shown beside: the element-wise maximum, renormalised, and confidence minus accuracy. The paper's
     demonstrations in training prompts are not tested here.
 
     An earlier form on the sentiment of reviews, which the model hardly learns, stayed undecided with 6, 14 and 16 seeds
@@ -69,27 +67,18 @@ class PromptEnsemble(Claim):
                 trial = bench.trial("ensemble", made)
             trial.advance()
             trial.attached.merge()
-            found = choices_of(trial.rows, trial.rows)
-            assert found is not None
-            subject, truths = trial.subject(), np.asarray(found.truths)
-            asked = [[form.record(record) for record in trial.rows.records] for form in formats(MEMBERS)]
-            members = np.stack([found.probabilities(subject, trial.rows, records) for records in asked])
-            largest = members.max(0)
-            single = [_measured(p, truths) for p in members]
-            error, right = _measured(members.mean(0), truths)
-            mean_error, mean_right = np.mean(single, axis=0)
-            rows.append((1 - error / mean_error, 100 * (right - mean_right)))
-            told.append([error, mean_error, _measured(largest / largest.sum(-1, keepdims=True), truths)[0],
-                         float(members.max(-1).mean()) - mean_right])  # fmt: skip
+            asked = SelfEnsemble(ensemble="pr", members=MEMBERS, fit=0.0, limit=None)
+            table = asked.score(trial.subject()).grids[0]
+            numbers = {name: np.asarray(row, dtype=np.float64).tolist() for name, row in table.rows.items()}
+            arms = {name: dict(zip(table.columns, row, strict=True)) for name, row in numbers.items()}
+            single, mean = arms["single members"], arms["mean_prob"]
+            rows.append((1 - mean["ECE"] / single["ECE"], 100 * (mean["accuracy"] - single["accuracy"])))
+            told.append(
+                [mean["ECE"], single["ECE"], arms["max_prob"]["ECE"], single["confidence"] - single["accuracy"]]
+            )
         names = ("error of the mean", "error of single formats", "error of the maximum", "confidence minus accuracy")
         shown = dict(zip(names, np.mean(told, axis=0).tolist(), strict=True))
         return Findings({c.quantity: [float(row[k]) for row in rows] for k, c in enumerate(self.criteria)}, shown)
-
-
-def _measured(probabilities: np.ndarray, truths: np.ndarray) -> tuple[float, float]:
-    """Calibration error and accuracy."""
-    right = probabilities.argmax(-1) == truths
-    return expected_calibration_error(probabilities.max(-1), right, BINS), float(right.mean())
 
 
 def _questions(seed: int) -> Iterator[dict[str, Any]]:
