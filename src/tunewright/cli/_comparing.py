@@ -61,6 +61,13 @@ def compare(
     target: Annotated[
         float | None, typer.Option(help="Also tell when each arm reaches this value of the measure.")
     ] = None,
+    target_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target-of", help="Instead: what this arm reaches at best, as a baseline (repeatable: the best)."
+        ),
+    ] = None,
+    target_repeats: Annotated[int, typer.Option(help="Further trainings of each arm that sets the target.")] = 5,
     every: Annotated[
         int | None, typer.Option(help="Steps between looks at the target; default 20 looks a run.")
     ] = None,
@@ -102,7 +109,7 @@ def compare(
         )
         if asked
         else None,
-        target=request.target(target, every, studies),
+        target=request.target(target, every, studies, target_of or (), target_repeats),
         landscape=request.landscape(landscape or (), points, landscape_seeds),
         jobs=jobs,
         ray=ray,

@@ -180,18 +180,27 @@ def _known(keys: Mapping[str, Any], key: str, recipe: Recipe) -> None:
 class Target:
     """A value of the judged measure that ends the wait: time to result is the first evaluation that reaches it.
 
-    Trials measure every `every` steps (default twenty times a run), outside the budget's clock. With `studies`, also
-    the time to result that includes tuning (arXiv 2306.07179): each study trains the settings of a Halton sequence in
-    the tuning's space, as many as it has trials; its time is that of the setting that was there first.
+    Trials measure every `every` steps (default twenty times a run), outside the budget's clock. Without a `value`, the
+    arms named in `of` set it, as baselines that every other must reach (arXiv 2306.07179): each is trained, as it is
+    judged, with `repeats` seeds of its own, and the target is the median over them of the best value on the way, of the
+    arm where that is best. With `studies`, also the time to result that includes tuning: each study trains the settings
+    of a Halton sequence in the tuning's space, as many as it has trials; its time is that of the setting that was there
+    first.
     """
 
-    value: float
+    value: float | None = None
     every: int | None = None
     studies: int | None = None
+    of: tuple[str, ...] = ()
+    repeats: int = 5
 
     def __post_init__(self) -> None:
         if self.studies is not None and self.studies < 1:
             raise BadInput("too few", field="target.studies", found=self.studies, expected="at least 1")
+        if self.repeats < 1:
+            raise BadInput("too few", field="target.repeats", found=self.repeats, expected="at least 1")
+        if (self.value is None) == (not self.of):
+            raise BadInput("a target is a value, or set by arms", field="target", expected="one of the two")
 
 
 def vary(

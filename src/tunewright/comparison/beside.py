@@ -1,4 +1,4 @@
-"""What a comparison trains beside tuning and judging: landscapes, studies of time, and the usual protocol's choice."""
+"""What a comparison trains beside tuning and judging: landscapes, targets and studies of time, the usual protocol."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, Result, score_of
 from tunewright.comparison.outcome import Conventional, Swept, Times, Tuned
 from tunewright.comparison.tuning import Ask, Values, mean_score
+from tunewright.errors import Fault
 from tunewright.search.proposals import Proposals
 from tunewright.search.space import Space
+
+FIRST_REPEAT = 1 << 29
+"""Seeds of the runs that set a target begin here: between those that judge and those that tune."""
 
 Judge = Callable[[str, int, Values, Sequence[Values]], Job]
 """Makes the judging trial of an arm, a seed and changed values, or where it is not empty a schedule of them."""
@@ -51,6 +55,23 @@ def landscapes(
     return found
 
 
+def set_by(
+    target: Target, chosen: Mapping[str, tuple[Values, Sequence[Values]]], judge: Judge, higher: bool, crew: Crew
+) -> dict[str, float]:
+    """What the target's arms reach: arm -> the median over its repeats of the best value on the way. Raises `Fault`
+    where one of them cannot be trained."""
+    jobs = [judge(name, FIRST_REPEAT + k, *chosen[name]) for name in target.of for k in range(target.repeats)]
+    results = iter(crew.results(jobs))
+    found = {}
+    for name in target.of:
+        each = [next(results) for _ in range(target.repeats)]
+        if failed := next((one.failed for one in each if one.failed), None):
+            raise Fault(f"'{name}', which is to set the target, could not be trained: {failed}")
+        best = [(max if higher else min)(point["value"] for point in one.course) for one in each]
+        found[name] = float(np.median(best))
+    return found
+
+
 def studies(
     spaces: Mapping[str, Space], trials: int, target: Target, judge: Judge, higher: bool, crew: Crew
 ) -> dict[str, Times]:
@@ -58,7 +79,7 @@ def studies(
 
     A study's settings are those of a Halton sequence of its own, at the same places of every arm's space.
     """
-    count = target.studies or 0
+    count, value = target.studies or 0, float(target.value)  # type: ignore[arg-type]
     drawn = {
         name: [[judge(name, study, values, ()) for values in _halton(space, trials, study)] for study in range(count)]
         for name, space in spaces.items()
@@ -66,7 +87,7 @@ def studies(
     results = iter(crew.results([job for each in drawn.values() for study in each for job in study]))
     found = {}
     for name, each in drawn.items():
-        rows = [np.min([first(next(results), target.value, higher) for _ in study], axis=0) for study in each]
+        rows = [np.min([first(next(results), value, higher) for _ in study], axis=0) for study in each]
         found[name] = Times(*np.stack(rows, axis=1))
     return found
 

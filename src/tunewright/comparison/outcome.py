@@ -167,7 +167,7 @@ class Comparison:
     """A finished comparison. The first arm is the reference; `measure` is the judged one; `seeds` are the judging ones.
 
     `about` describes every measure (an example of its scores); `base` has the untuned model's score per measure, by
-    arm. `warnings` are what a reader must know. `done` counts the jobs done by this call, 0 where all were there.
+    arm. `target_set_by` has what each arm reached that set the target. `warnings` are what a reader must know. `done` counts the jobs done by this call, 0 where all were there.
     """
 
     folder: Path
@@ -181,6 +181,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     done: int = 0
     tuning: Tuning | None = None
+    target_set_by: Mapping[str, float] = field(default_factory=dict)
     _found: dict[tuple[str, str], dict[str, Effect]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

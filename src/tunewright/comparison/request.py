@@ -46,13 +46,17 @@ def tuning(
     return Tuning(parameters, trials, how, seeds, halving, on=tuple(on), conventional=conventional, intervals=intervals)
 
 
-def target(value: float | None, every: int | None, studies: int | None) -> Target | None:
-    """What is waited for; None without a value. Raises `BadInput` for studies that have nothing to wait for."""
-    if value is None:
+def target(
+    value: float | None, every: int | None, studies: int | None, of: Sequence[str] = (), repeats: int = 5
+) -> Target | None:
+    """What is waited for; None without a value or arms that set it. Raises `BadInput` for studies of nothing."""
+    if value is None and not of:
         if studies is not None:
-            raise BadInput("studies wait for a target", field="--studies", hint="Add --target VALUE.")
+            raise BadInput(
+                "studies wait for a target", field="--studies", hint="Add --target VALUE, or --target-of ARM."
+            )
         return None
-    return Target(value, every, studies)
+    return Target(value, every, studies, tuple(of), repeats)
 
 
 def landscape(keys: Sequence[str], points: int, seeds: int) -> Landscape | None:

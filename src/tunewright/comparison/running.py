@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tunewright import output
 from tunewright.assembly import read
 from tunewright.comparison import populations
 from tunewright.comparison.arms import POPULATION, Arm, Budget, Landscape, Target, Tuning
-from tunewright.comparison.beside import conventional, first, full_settings, landscapes, studies
+from tunewright.comparison.beside import conventional, first, full_settings, landscapes, set_by, studies
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.fairness import PAGE, RESULT, TRIALS, Side, claim, equal_lengths, judged_measure, sides_of
 from tunewright.comparison.jobs import Job, Result, digests, same_rows, score_of, trial_recipe
@@ -22,7 +23,7 @@ from tunewright.comparison.rows import check_held
 from tunewright.comparison.tuning import Ask, Values, tuning_seeds
 from tunewright.comparison.tuning import tune as search
 from tunewright.comparison.verdict import plain
-from tunewright.errors import BadInput, Fault
+from tunewright.errors import BadInput, Fault, nearest
 from tunewright.evaluate.base import Scores
 from tunewright.evaluate.statistics import FEWEST
 from tunewright.recipe import Recipe
@@ -54,7 +55,7 @@ def compare(
     Each arm is trained once per seed and measured on the same rows. `budget` replaces the length each recipe names;
     without it the recipes' own lengths must be equal in tokens. `measure` is judged (default: the first target
     measure). `tune` chooses hyperparameters per arm first, on other rows and other seeds. `target` also tells when
-    each arm reaches a value, `landscape` what each of some hyperparameters does alone. `jobs` trials run at once (default: as many as cores and memory allow).
+    each arm reaches a value, given or set by arms, `landscape` what each of some hyperparameters does alone. `jobs` trials run at once (default: as many as cores and memory allow).
 
     Everything is kept in `folder`; calling again, also after an interruption or with more seeds, does only what is
     not there. Raises `BadInput` for arms that cannot be compared fairly, saying what to change.
@@ -63,6 +64,11 @@ def compare(
     judged = judged_measure(sides, measure)
     if target is not None and target.studies and tune is None:
         raise BadInput("studies need something to tune", field="target.studies", hint="Add --tune, or --tune-key.")
+    called = [side.name for side in sides]
+    for name in target.of if target else ():
+        if name not in called:
+            hint = nearest(name, called) or f"Arms: {', '.join(called)}."
+            raise BadInput("no arm is called so", field="target.of", found=name, hint=hint)
     spaces = {side.name: tune.space(side.recipe) for side in sides} if tune else {}
     ranges = {side.name: landscape.space(side.recipe) for side in sides} if landscape else {}
     claim(folder, overwrite)
@@ -99,6 +105,11 @@ def compare(
         )
         by_arm = [results[index :: len(sides)] for index in range(len(sides))]
         beside: dict[str, Mapping[str, Any]] = {"tuned": chosen}
+        reached: dict[str, float] = {}
+        if target is not None and target.of:
+            say(f"Training {', '.join(target.of)} with {target.repeats} further seeds to set the target ...")
+            reached = set_by(target, {name: (values[name], schedules[name]) for name in values}, judge, higher, crew)
+            target = replace(target, value=(max if higher else min)(reached.values()), of=())
         if target is not None and target.studies and tune is not None:
             say(f"Timing {target.studies} studies of {tune.trials} settings for each of {len(sides)} arms ...")
             beside["studied"] = studies(spaces, tune.trials, target, judge, higher, crew)
@@ -112,6 +123,7 @@ def compare(
             own = tuning_seeds(landscape.seeds, range(seeds))
             beside["landscape"] = landscapes(swept, landscape, own, judged, crew)
         found = _comparison(folder, sides, by_arm, base, judged, seeds, budget, tune, target, beside, crew.done)
+    found = replace(found, target_set_by=reached)
     output.write(folder / RESULT, output.as_json(plain(found)))
     write(folder / PAGE, found)
     return found
@@ -222,7 +234,7 @@ def _outcome(
     scores = {name: [found for result in own if (found := score_of(result, name))] for name in measures}
     times = None
     if target is not None:
-        rows = [first(result, target.value, higher) for result in own]
+        rows = [first(result, float(target.value), higher) for result in own]  # type: ignore[arg-type]
         times = Times(*(np.asarray(column) for column in zip(*rows, strict=True)))
     tuned = beside["tuned"].get(side.name)
     return ArmOutcome(

@@ -99,6 +99,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
         "seeds": list(comparison.seeds),
         "budget": {"unit": budget.unit, "amount": budget.amount} if budget else None,
         "target": comparison.target,
+        "target_set_by": dict(comparison.target_set_by) or None,
         "tuning": checklist(comparison),
         "warnings": list(comparison.warnings),
         "reliability": reliability(comparison),

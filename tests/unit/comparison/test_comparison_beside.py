@@ -7,12 +7,12 @@ import pytest
 from comparison_rows import rows
 
 from tunewright.comparison import Arm, Landscape, Target, Tuning, compare
-from tunewright.comparison.beside import conventional, studies
+from tunewright.comparison.beside import FIRST_REPEAT, conventional, set_by, studies
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, Result
 from tunewright.comparison.outcome import Tuned
 from tunewright.comparison.tuning import tune
-from tunewright.errors import BadInput
+from tunewright.errors import BadInput, Fault
 from tunewright.evaluate.base import Scores
 from tunewright.search.space import Choice, Range
 
@@ -169,6 +169,42 @@ def test_a_study_waits_for_its_fastest_setting_only():
     drawn = np.array([job.recipe["values"]["x"] for job in crew.jobs[:15]]).reshape(3, 5)
     assert found["a"].steps == pytest.approx(100 * drawn.min(1)) and len(np.unique(drawn)) == 15
     assert found["b"].tokens == pytest.approx(found["a"].tokens / 2) and found["c"].reached == 0
+
+
+def test_baselines_set_the_target_on_seeds_of_their_own():
+    """Arm x rises to 0.1 x + 0.01 (seed's place) and falls again: the best on the way counts, and its median."""
+
+    def course(job):
+        top = 0.1 * job.recipe["values"]["x"] + 0.01 * (job.recipe["seed"] - FIRST_REPEAT)
+        return tuple({"step": k, "tokens": k, "seconds": k, "value": v} for k, v in enumerate((0.0, top, 0.05)))
+
+    crew = Standin(lambda job: Result(job.key, course=course(job)))
+    chosen = {"a": ({"x": 2}, ()), "b": ({"x": 4}, ()), "c": ({"x": 9}, ())}
+    target = Target(of=("a", "b"), repeats=3)
+    assert set_by(target, chosen, judge, True, crew) == pytest.approx({"a": 0.21, "b": 0.41})
+    assert [job.recipe["seed"] - FIRST_REPEAT for job in crew.jobs] == [0, 1, 2, 0, 1, 2]
+    assert set_by(target, chosen, judge, False, crew) == {"a": 0.0, "b": 0.0}
+    with pytest.raises(Fault, match="'b', which is to set the target"):
+        failing = lambda job: Result(job.key, (), course(job), failed="nan" if job.recipe["values"]["x"] == 4 else None)
+        set_by(target, chosen, judge, True, Standin(failing))
+    for wrong in ({}, {"value": 1.0, "of": ("a",)}, {"of": ("a",), "repeats": 0}):
+        with pytest.raises(BadInput, match="target"):
+            Target(**wrong)
+
+
+def test_a_comparison_waits_for_what_its_baseline_reaches(small, tmp_path):
+    arms = [Arm("four", small), Arm("one", {**small, "adapter": {"method": "lora", "rank": 1}})]
+    done = compare(arms, tmp_path / "out", seeds=2, target=Target(every=1, of=("four",), repeats=2), jobs=1)
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert found["target"] == found["target_set_by"]["four"] == done.target and done.done == 1 + 4 + 2
+    assert (
+        found["arms"][0]["times"]["reached"] <= 2
+        and "target was set by" in (tmp_path / "out" / "comparison.html").read_text()
+    )
+    again = compare(arms, tmp_path / "out", seeds=2, target=Target(every=1, of=("four",), repeats=2), jobs=1)
+    assert again.done == 0 and again.target == done.target
+    with pytest.raises(BadInput, match="Did you mean 'four'"):
+        compare(arms, tmp_path / "out", seeds=2, target=Target(of=("for",)))
 
 
 def test_what_cannot_be_done_is_refused_before_anything_is_trained(small, tmp_path):
