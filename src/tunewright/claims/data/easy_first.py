@@ -19,10 +19,11 @@ STEPS, ROWS, WRONG = 40, 400, 0.25
 class EasyFirst(OnRows):
     """Rows that an untrained judge finds easy, trusted first, tune no worse than equal weights, and hard rows first worse.
 
-    LoRA on the embedded model for 40 steps of 512 tokens of 400 translations, a quarter of them wrong. A row's ease is
+    LoRA on the embedded model for 40 steps of 512 tokens of 400 answers about facts, a quarter of them wrong. A row's ease is
     the share of rows whose answer the model before tuning finds less likely: right for most wrong rows, and wrong for
-    some right ones. The weights fade to equal ones by half of the run. Measured by the loss of 150 right translations.
-    The paper re-ranks documents and counts MRR; this tests its weights on generated answers, which are no ranking.
+    some right ones. The weights fade to equal ones by half of the run. Measured by the loss of 150 right answers.
+    On translations both
+    differences lay on their bounds over six seeds. The paper re-ranks documents and counts MRR; this tests its weights on generated answers, which are no ranking.
     """
 
     name: ClassVar[str] = "easy_first"
@@ -38,9 +39,9 @@ class EasyFirst(OnRows):
         Criterion("loss, easy first minus equal", "below", 0.01, "nats per token"),
         Criterion("loss, equal minus hard first", "below", -0.01, "nats per token"),
     )
-    seeds: ClassVar[int] = 6
-    budget: ClassVar[str] = "40 steps of 512 tokens, two rates on one seed, then six seeds"
-    recipe: ClassVar[Mapping[str, Any]] = recipe("translation", steps=STEPS, tokens=512, evaluate=["perplexity"])
+    seeds: ClassVar[int] = 8
+    budget: ClassVar[str] = "40 steps of 512 tokens, two rates on one seed, then eight seeds"
+    recipe: ClassVar[Mapping[str, Any]] = recipe("facts", steps=STEPS, tokens=512, evaluate=["perplexity"])
     rates: ClassVar[Sequence[float]] = (1e-3, 3e-3)
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "easy": {"data": with_data(recipe, order={"method": "curriculum"})["data"]},
@@ -53,8 +54,8 @@ class EasyFirst(OnRows):
     }
 
     def rows(self, bench: Bench, folder: str) -> Rows:
-        """Translations with their ease."""
-        rows = answers("translation", ROWS, WRONG)
+        """Answers with their ease."""
+        rows = answers("facts", ROWS, WRONG)
         plain = with_data(self.recipe, train={"path": written(folder, "plain", rows)})
         ranks = np.argsort(np.argsort(likelihoods(bench.trial("first", plain))))
         return [{**row, "ease": rank / (ROWS - 1)} for row, rank in zip(rows, ranks.tolist(), strict=True)]

@@ -30,7 +30,7 @@ TEMPLATES = (
     "It rained all day and nobody came.",
 )
 STEPS = 30
-ROWS = {"train": 300, "tuning": 60, "test": 60}
+ROWS = {"train": 300, "tuning": 60, "test": 200}
 
 
 @cache
@@ -89,8 +89,8 @@ class ShownExamples(AtBestRate):
         Criterion("span F1 of the untuned model", "below", 10.0, "points"),
         Criterion("span F1, with minus without instruction", "below", 2.0, "points"),
     )
-    seeds: ClassVar[int] = 4
-    budget: ClassVar[str] = "30 steps of about 5 rows, two rates on one seed, then four seeds, per arm"
+    seeds: ClassVar[int] = 8
+    budget: ClassVar[str] = "30 steps of about 5 rows, two rates on one seed, then eight seeds, per arm"
     recipe: ClassVar[Mapping[str, Any]] = recipe("facts", steps=STEPS)
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "shown": _arm(3, 1000),

@@ -44,8 +44,8 @@ class AlignedLead(OnRows):
         Criterion("right answers, PoFT minus SFT", "above", 0.01, "share"),
         Criterion("fall from the best third, PoFT minus SFT", "below", 0.0, "share"),
     )
-    seeds: ClassVar[int] = 10
-    budget: ClassVar[str] = "48 steps of 512 tokens, two rates on one seed, then ten seeds"
+    seeds: ClassVar[int] = 14
+    budget: ClassVar[str] = "48 steps of 512 tokens, two rates on one seed, then fourteen seeds"
     recipe: ClassVar[Mapping[str, Any]] = recipe("translation", steps=STEPS, tokens=512, evaluate=["exact_match"])
     rates: ClassVar[Sequence[float]] = (1e-3, 3e-3)
     tuned_by: ClassVar[str] = "exact_match"

@@ -15,7 +15,7 @@ from tunewright.claims._answers import OnRows, Rows
 from tunewright.claims._nano import recipe
 from tunewright.claims.base import Bench, Criterion, Trial
 
-STEPS, ROWS = 45, 200
+STEPS, ROWS, HELD = 45, 200, 300
 OTHER = {"+": "-", "-": "+", "*": "+", "%": "*", ">": "<", "<": ">", ">=": "<=", "<=": ">=", "==": "!=", "!=": "=="}
 OPERATOR = re.compile(r"(?<= )(?:[-+*%<>]|[<>=!]=)(?= )")
 
@@ -26,7 +26,9 @@ class FaultWeights(OnRows):
     Short Python functions, of which the embedded model writes half rightly: LoRA for 45 steps of 512 tokens of 200 pairs
     of a right program and one with a single operator exchanged. All arms see the same pairs; SFT has scale 0, the fixed
     weight is 2 wherever the programs differ. An answer is right when it passes the tests; an operator error is one that
-    differs from the reference in operators alone. Marking by lines, and near misses from a teacher, are not tested.
+    differs from the reference in operators alone. A first run of four seeds on 150 tests asked for any gain at all, which
+    no number of seeds can refuse where there is none: one of two points is asked for now, and one point fewer operator
+    errors. Marking by lines, and near misses from a teacher, are not tested.
     """
 
     name: ClassVar[str] = "fault_weights"
@@ -34,8 +36,8 @@ class FaultWeights(OnRows):
         Paper(title="FAIT: Fault-Aware Fine-Tuning for Better Code Generation", arxiv="2503.16913", card=259),
     )
     sentence: ClassVar[str] = (
-        "Each at the better of two rates, FAIT ends with more right programs and fewer operator errors than SFT and no "
-        "fewer right programs than a fixed weight of 2."
+        "Each at the better of two rates, FAIT ends with two points more right programs and one point fewer operator errors "
+        "than SFT, and no fewer right programs than a fixed weight of 2."
     )
     arms: ClassVar = {
         "sft": "all tokens alike",
@@ -43,13 +45,15 @@ class FaultWeights(OnRows):
         "fait": "weight 1 to 3, by how little the model prefers the right tokens",
     }
     criteria: ClassVar[tuple[Criterion, ...]] = (
-        Criterion("right programs, FAIT minus SFT", "above", 0.0, "share"),
-        Criterion("operator errors, FAIT minus SFT", "below", 0.0, "share"),
+        Criterion("right programs, FAIT minus SFT", "above", 0.02, "share"),
+        Criterion("operator errors, FAIT minus SFT", "below", -0.01, "share"),
         Criterion("right programs, FAIT minus fixed weight", "above", -0.02, "share"),
     )
-    seeds: ClassVar[int] = 4
-    budget: ClassVar[str] = "45 steps of 512 tokens, two rates on one seed, then four seeds"
-    recipe: ClassVar[Mapping[str, Any]] = recipe("functions", steps=STEPS, tokens=512, evaluate=["exact_match"])
+    seeds: ClassVar[int] = 8
+    budget: ClassVar[str] = "45 steps of 512 tokens, two rates on one seed, then eight seeds"
+    recipe: ClassVar[Mapping[str, Any]] = recipe(
+        "functions", steps=STEPS, tokens=512, held=HELD, evaluate=["exact_match"]
+    )
     rates: ClassVar[Sequence[float]] = (1e-3, 3e-3)
     tuned_by: ClassVar[str] = "exact_match"
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {

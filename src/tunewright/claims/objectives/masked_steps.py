@@ -15,7 +15,7 @@ from tunewright.claims._pretrained import with_data
 from tunewright.claims._rates import TUNING_SEED
 from tunewright.claims.base import Bench, Criterion
 
-STEPS, ROWS, HELD, LEVEL = 60, 100, 150, 2
+STEPS, ROWS, HELD, LEVEL = 60, 100, 300, 2
 CHANCES = (0.1, 0.2, 0.4)
 
 
@@ -24,7 +24,7 @@ class MaskedSteps(OnRows):
 
     Sums and products of two digits with worked steps, of which the embedded model answers nearly half: LoRA for 60 steps
     of 512 tokens, 8 passes over 100 rows. The rate is the better of two for SFT, and the same for all; the largest
-    probability is the best of 0.1, 0.2 and 0.4 on tuning rows. Right answers of 150 rows are counted by what stands
+    probability is the best of 0.1, 0.2 and 0.4 on tuning rows. Right answers of 300 rows are counted by what stands
     after the mark. The mask token in place of random ones, and large augmented sets, are not tested.
     """
 
@@ -50,8 +50,8 @@ class MaskedSteps(OnRows):
         Criterion("right answers, masked steps minus SFT", "above", 0.02, "share"),
         Criterion("right answers, masked question minus SFT", "below", 0.02, "share"),
     )
-    seeds: ClassVar[int] = 4
-    budget: ClassVar[str] = "60 steps of 512 tokens, two rates and three probabilities on one seed, then four seeds"
+    seeds: ClassVar[int] = 8
+    budget: ClassVar[str] = "60 steps of 512 tokens, two rates and three probabilities on one seed, then eight seeds"
     recipe: ClassVar[Mapping[str, Any]] = recipe(
         "arithmetic", steps=STEPS, tokens=512, evaluate=[{"task": "exact_match", "answer": "after ####"}]
     )

