@@ -66,6 +66,8 @@ def evidence_of(
 ) -> proof.Evidence:
     """Everything the run measured, as it is written down."""
     measures = compare(before, after, few_shot)
+    # Scored before the costs are told, so that the peak of memory is that of the whole run.
+    hardest = tuple(_hardest(assembly)) if before else ()
     return proof.Evidence(
         verdict=verdict(measures),
         about=proof.About(
@@ -80,7 +82,7 @@ def evidence_of(
         settings=_settings(assembly, loop),
         data=_data(assembly, [*assembly.data.warnings, *warnings]),
         examples=tuple(_examples(before, after)),
-        hardest=tuple(_hardest(assembly)) if before else (),
+        hardest=hardest,
         calibration=tuple(_calibrations(before, after)),
         formats=tuple(_formats(before, after)),
         sensitivity=tuple(_sensitivities(before, after)),

@@ -255,6 +255,24 @@ def test_plan_writes_nothing(small, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_a_report_tells_the_memory_that_a_run_of_many_shapes_took(tmp_path):
+    """In a process of its own, whose peak is that of the run; micro-batches have some thirty shapes here."""
+    recipe = written(tmp_path, {
+        "model": "nano",
+        "data": {
+            "train": {"path": "nano:word_problems/train", "limit": 800},
+            "eval": {"path": "nano:word_problems/test", "limit": 60},
+        },
+        "train": {"steps": 30, "tokens_per_step": 1024, "trackers": []},
+        "evaluate": [],
+    })  # fmt: skip
+    run = ended(started("run", recipe, "--output", tmp_path / "out"), 300)
+    assert run.status == 0, run.err
+    plan = json.loads((tmp_path / "out" / "evidence.json").read_text())["plan"]
+    assert plan["predicted_memory_bytes"] == pytest.approx(plan["actual_memory_bytes"], rel=0.15)
+
+
 @pytest.mark.parametrize("query", [[], ["lora"]])
 def test_methods_as_json(query):
     found = good("methods", *query, "--json").json()

@@ -17,10 +17,20 @@ from tunewright.errors import BadInput, NotFinite
 from tunewright.train.checkpoint import pack, unpack, write_folder
 from tunewright.train.loop import Loop
 
+SHAPES = 8
+"""Shapes of micro-batches tried besides the largest, to learn what each leaves in memory."""
+
+STEPS = 200
+"""Steps of the plan whose shapes are counted."""
+
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the trial measured: peak resident memory in bytes, and seconds per training token."""
+    """What the trial measured: peak resident memory in bytes, and seconds per training token.
+
+    The memory is what was seen and, where a processor keeps a compiled kernel for every shape of a micro-batch, what the
+    plan's shapes that were not tried will leave if each leaves as much as those that were.
+    """
 
     peak_memory_bytes: int
     seconds_per_token: float
@@ -40,8 +50,9 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
         _largest_step(loop)
         for other in others:
             other()
+        kept = _left_by_shapes(loop)
         seconds_per_token = _timed(loop, seconds)
-        peak = peak_memory()
+        peak = peak_memory() + kept
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
@@ -72,12 +83,7 @@ def largest(loop: Loop) -> Batch:
 
 def _largest_step(loop: Loop) -> None:
     loop.policy.train()
-    [batch] = loop.prepared(0, [largest(loop)])
-    loss = loop.losses(batch)
-    if not torch.isfinite(loss.total):
-        raise NotFinite("the loss of the longest records is not finite before any training")
-    if loss.total.requires_grad:
-        loss.total.backward()
+    _there_and_back(loop, largest(loop))
     for p in loop.trained:
         if p.grad is None and loop.world.size > 1:
             p.grad = torch.zeros_like(p)
@@ -85,6 +91,40 @@ def _largest_step(loop: Loop) -> None:
         group["lr"] = 0.0
     loop.optimizer.step()
     loop.optimizer.zero_grad(set_to_none=True)
+
+
+def _there_and_back(loop: Loop, batch: Batch) -> None:
+    [batch] = loop.prepared(0, [batch])
+    loss = loop.losses(batch)
+    if not torch.isfinite(loss.total):
+        raise NotFinite("the loss of the longest records is not finite before any training")
+    if loss.total.requires_grad:
+        loss.total.backward()
+
+
+def _left_by_shapes(loop: Loop) -> int:
+    """Bytes that shapes of the plan's micro-batches will leave in memory beyond the few that are tried here.
+
+    Only a width that is rounded up tells of kernels kept per shape. The number tried does not depend on time, so that
+    processes which exchange weights do the same.
+    """
+    settings = loop.settings
+    if settings.width_multiple == 1:
+        return 0
+    shapes: dict[tuple[int, int], Batch] = {}
+    for step in range(min(STEPS, loop.total)):
+        for group in loop.groups(loop.plan.step(step)):
+            width = rounded(int(loop.table.lengths[group].max()), settings.width_multiple)
+            if (len(group), width) not in shapes:
+                packed = settings.layout == "packed"
+                shapes[len(group), width] = collate(loop.table, group, packed, settings.pad, settings.width_multiple)
+    order = sorted(shapes)
+    tried = order[:: -(-len(order) // SHAPES)]
+    before = peak_memory()
+    for shape in tried:
+        _there_and_back(loop, shapes[shape].to(loop.world.device))
+        loop.optimizer.zero_grad(set_to_none=True)
+    return round((peak_memory() - before) * (len(order) - len(tried)) / len(tried))
 
 
 def _timed(loop: Loop, seconds: float) -> float:
