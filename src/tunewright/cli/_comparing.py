@@ -49,7 +49,8 @@ def compare(
     sampler: Annotated[
         str,
         typer.Option(
-            help="How settings are proposed: tpe, gp, noisy_ei, kg, random, halton, grid, dehb (evolution over short and long runs),"
+            help="How settings are proposed: tpe, gp, noisy_ei, kg, fidelity_kg (short and long runs by what"
+            " they teach for what they cost), random, halton, grid, dehb (evolution over short and long runs),"
             " or a population of --trials members whose settings change as they train: pbt (the worst copy the best and"
             " change at random), pb2 (they change to where a Gaussian process expects the most gain)."
         ),
@@ -57,6 +58,15 @@ def compare(
     intervals: Annotated[int, typer.Option(help="With pbt or pb2: parts of a training, each with its setting.")] = 4,
     halving: Annotated[
         int | None, typer.Option(help="Spend the same on more settings, keeping one of so many after a short run.")
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(help="learning_curve: stop a trial whose curve promises less than the best one's did by then."),
+    ] = None,
+    together: Annotated[int, typer.Option(help="With noisy_ei or kg: settings proposed at once.")] = 1,
+    tune_limit: Annotated[
+        list[str] | None,
+        typer.Option("--tune-limit", help="COST=MOST of a full run, as trained_parameters=1e5 (repeatable)."),
     ] = None,
     target: Annotated[
         float | None, typer.Option(help="Also tell when each arm reaches this value of the measure.")
@@ -105,7 +115,17 @@ def compare(
         budget=request.budget(tokens, seconds, flops),
         measure=measure,
         tune=request.tuning(
-            tune_key or (), tune_on or (), trials, sampler, tune_seeds, halving, conventional, intervals
+            tune_key or (),
+            tune_on or (),
+            trials,
+            sampler,
+            tune_seeds,
+            halving,
+            conventional,
+            intervals,
+            pruner,
+            together,
+            tune_limit or (),
         )
         if asked
         else None,

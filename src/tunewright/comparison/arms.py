@@ -12,12 +12,17 @@ from tunewright.comparison.changing import check_changing
 from tunewright.document import Document
 from tunewright.errors import BadInput, nearest
 from tunewright.recipe import Recipe
-from tunewright.search.proposals import Sampler
+from tunewright.search.proposals import OWN, Sampler
 from tunewright.search.space import Choice, Range, axis, split
 
 Unit = Literal["tokens", "seconds", "flops"]
 
-Tuner = Literal[Sampler, "dehb", "pbt", "pb2"]
+Tuner = Literal[Sampler, "fidelity_kg", "dehb", "pbt", "pb2"]
+
+Pruner = Literal["learning_curve"]
+
+LIMITED = ("trained_parameters", "flops", "seconds", "wall_seconds", "peak_memory_bytes", "joules")
+"""Costs of a trial that tuning may limit."""
 
 POPULATION = ("pbt", "pb2")
 """Samplers that train a population and find a schedule instead of a setting."""
@@ -73,13 +78,16 @@ class Tuning:
     `parameters` maps a recipe's key to (low, high) or a list of values; by default the learning rate from a tenth of
     the arm's own to ten times it. `trials` counts settings tried in full, each with `seeds` seeds of their own. With
     `halving` (a factor), successive halving spends the cost of `trials` full runs on more settings, most of them
-    cut short; sampler `dehb` evolves settings over such brackets (factor 3 by default). Samplers `pbt` and `pb2` train a
+    cut short; with `pruner: learning_curve` (arXiv 2402.02515) trials are measured twenty times on their way, and one is
+    stopped where its forecast of the end falls short, by more than half a point (0.005 of other measures), of what the
+    best trial's curve of the same seed promised at that step; sampler `dehb` evolves settings over such brackets (factor 3 by default). Samplers `pbt` and `pb2` train a
     population of `trials` members in `intervals` equal parts and find a schedule, a setting per interval, which judging
     runs follow too. The tuning rows are `rows` training rows of each arm (at most a fifth of them), which no tuning trial trains on; or,
     where `on` changes keys of the recipe (as `data.train=a.jsonl`), the evaluation rows of the recipe so changed: the
     setting is tuned on one scenario and judged on another (arXiv 2403.09066). Then, unless `conventional` is off, every
     setting tried in full is also trained with all judging seeds, to tell what tuning on the judging rows would have
-    claimed.
+    claimed. `noisy_ei` and `kg` propose `together` settings at once. `limits` maps costs of a full run (`LIMITED`) to the
+    most they may be: no setting beyond them is chosen, and `noisy_ei` keeps away from them.
     """
 
     parameters: Mapping[str, Any] | None = None
@@ -92,9 +100,13 @@ class Tuning:
     seed: int = 0
     conventional: bool = True
     intervals: int = 4
+    pruner: Pruner | None = None
+    together: int = 1
+    limits: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        fewest = (("trials", 3 if self.sampler == "dehb" else 2), ("seeds", 1), ("rows", 1), ("intervals", 2))
+        fewest = (("trials", 3 if self.sampler == "dehb" else 2), ("seeds", 1), ("rows", 1), ("intervals", 2),
+                  ("together", 1))  # fmt: skip
         for name, least in fewest:
             if getattr(self, name) < least:
                 raise BadInput("too few", field=f"tune.{name}", found=getattr(self, name), expected=f"at least {least}")
@@ -108,6 +120,25 @@ class Tuning:
         if self.halving and self.sampler in POPULATION:
             hint = "Leave it out, or take sampler 'dehb'."
             raise BadInput("halving ends trainings, which a population goes on with", field="tune.halving", hint=hint)
+        if self.together > 1 and self.sampler not in OWN:
+            raise BadInput("only " + " and ".join(OWN) + " propose as many as they are told", field="tune.together")
+        for name in self.limits or {}:
+            if name not in LIMITED:
+                expected, near = " or ".join(LIMITED), nearest(name, LIMITED)
+                raise BadInput("no such cost", field="tune.limits", found=name, expected=expected, hint=near)
+        if self.limits and self.sampler in POPULATION:
+            raise BadInput("a population keeps to no limits", field="tune.limits", hint="Take another sampler.")
+        if self.halving and self.sampler == "fidelity_kg":
+            raise BadInput("fidelity_kg chooses lengths itself", field="tune.halving", hint="Leave it out.")
+        if self.pruner is not None and self.pruner not in get_args(Pruner):
+            raise BadInput(
+                "no such pruner", field="tune.pruner", found=self.pruner, expected=" or ".join(get_args(Pruner))
+            )
+        if self.pruner and (self.halving or self.sampler in ("dehb", "fidelity_kg", *POPULATION)):
+            hint = "Take one of the two."
+            raise BadInput(
+                "halving, dehb, fidelity_kg and populations end trials themselves", field="tune.pruner", hint=hint
+            )
 
     def space(self, recipe: Recipe) -> dict[str, Range | Choice]:
         """The values to choose from, for one arm. Raises `BadInput` for a key the recipe does not have, or which cannot

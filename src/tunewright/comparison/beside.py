@@ -135,5 +135,7 @@ def conventional(
 def full_settings(tuned: Tuned) -> Sequence[Mapping[str, Any]]:
     """What was tried at full length, each once: entries of the history that differ in values or schedule."""
     what = lambda one: json.dumps([one["values"], one.get("schedule")], sort_keys=True)
-    found: dict[str, Mapping[str, Any]] = {what(one): one for one in tuned.history if one["share"] == 1.0}
+    found: dict[str, Mapping[str, Any]] = {
+        what(one): one for one in tuned.history if one["share"] == 1.0 and not one.get("over")
+    }
     return list(found.values())

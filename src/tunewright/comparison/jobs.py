@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tunewright
+from tunewright.comparison.pruning import Bar
 from tunewright.data.files import hashed
 from tunewright.data.parts import parts
 from tunewright.evaluate.base import Scores
@@ -40,7 +41,8 @@ class Job:
     is the budget as (unit, amount); `steps` fixes the length where a pace did; `share` shortens a run. `measure` is the
     only measure of a tuning trial, and the one followed every `every` steps (0: not followed). `phases` are values that
     replace the recipe's, one set per interval of equally many steps; the trial ends before the first None. Without
-    phases the recipe's values hold throughout.
+    phases the recipe's values hold throughout. A trial with a `bar`, (step, promise) of the best one so far, is stopped
+    where its own learning curve promises too little.
     """
 
     kind: Kind
@@ -53,11 +55,12 @@ class Job:
     measure: str | None = None
     every: int | None = 0
     phases: tuple[Mapping[str, Any] | None, ...] = ()
+    bar: Bar = ()
 
     @property
     def key(self) -> str:
         """A hash of everything that decides the result."""
-        plain = {name: value for name, value in self.plain().items() if name != "phases" or value}
+        plain = {name: value for name, value in self.plain().items() if name not in ("phases", "bar") or value}
         text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -84,7 +87,11 @@ class Job:
     def of(plain: Mapping[str, Any]) -> Job:
         """The job that `plain` wrote."""
         limit = plain["limit"]
-        told = {"limit": None if limit is None else (str(limit[0]), float(limit[1])), "phases": tuple(plain["phases"])}
+        told = {
+            "limit": None if limit is None else (str(limit[0]), float(limit[1])),
+            "phases": tuple(plain["phases"]),
+            "bar": tuple((int(step), float(promise)) for step, promise in plain["bar"]),
+        }
         return Job(**{**plain, **told})
 
 
@@ -93,7 +100,8 @@ class Result:
     """What a job found: scores by example, the judged measure along the way, and what it took.
 
     `course` holds {"step", "tokens", "seconds", "value"}. `cut` says that the clock ended the run before its schedule
-    did. `failed` is the reason where the loss was not finite.
+    did. `failed` is the reason where the loss was not finite. Of a trial stopped for its learning curve, `stopped` has
+    the `share` of its steps that it took and the `forecast` of its value at the end.
     """
 
     key: str
@@ -102,6 +110,7 @@ class Result:
     cost: Mapping[str, float | None] = None  # type: ignore[assignment]
     cut: bool = False
     failed: str | None = None
+    stopped: Mapping[str, float] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -112,6 +121,7 @@ class Result:
             "cost": dict(self.cost or {}),
             "cut": self.cut,
             "failed": self.failed,
+            "stopped": None if self.stopped is None else dict(self.stopped),
         }
 
     @staticmethod
@@ -122,7 +132,8 @@ class Result:
         except (OSError, ValueError):
             return None
         scores = tuple(_scores(one) for one in plain["scores"])
-        return Result(plain["key"], scores, tuple(plain["course"]), plain["cost"], plain["cut"], plain["failed"])
+        last = (plain["cost"], plain["cut"], plain["failed"], plain.get("stopped"))
+        return Result(plain["key"], scores, tuple(plain["course"]), *last)
 
 
 def trial_recipe(recipe: Recipe, seed: int, values: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -33,7 +33,9 @@ class Tuned:
 
     `chosen` are the values taken, `score` theirs on the tuning rows and seeds. `history` has one entry per setting
     and length tried, in order: {"values", "score" (None where training failed), "share", "incumbent"}, the incumbent
-    being the best score of a full run so far. `cost` counts runs, those cut short by their share. `space` is what was
+    being the best score of a full run so far; one that was stopped for its learning curve has a "forecast" instead of a
+    score, and the share of its steps that it took; "over" names the limits that a full run passed, "round" is the share it
+    was meant to have. `cost` counts runs, those cut short by their share. `space` is what was
     searched. Of a population, `schedule` are the values of each of the equal intervals, the last of which are `chosen`,
     and `lineage` the member that was trained with each; the history then has an entry per member and interval, with
     the schedule and lineage up to there.
@@ -47,6 +49,11 @@ class Tuned:
     space: Space = field(default_factory=dict)
     schedule: tuple[Mapping[str, Any], ...] = ()
     lineage: tuple[int, ...] = ()
+
+    @property
+    def stopped(self) -> int:
+        """Settings that were stopped for their learning curve."""
+        return sum("forecast" in one for one in self.history)
 
 
 @dataclass(frozen=True)

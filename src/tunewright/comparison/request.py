@@ -39,11 +39,30 @@ def tuning(
     halving: int | None,
     conventional: bool = True,
     intervals: int = 4,
+    pruner: str | None = None,
+    together: int = 1,
+    limits: Sequence[str] = (),
 ) -> Tuning:
     """What is tuned: `keys` of the form KEY=LOW..HIGH or KEY=A,B,C, by default the learning rate."""
     parameters = _values(keys, "--tune-key") or None
     how: Any = sampler  # Tuning checks it.
-    return Tuning(parameters, trials, how, seeds, halving, on=tuple(on), conventional=conventional, intervals=intervals)
+    stopped: Any = pruner
+    return Tuning(
+        parameters, trials, how, seeds, halving, on=tuple(on), conventional=conventional, intervals=intervals,
+        pruner=stopped, together=together, limits=_limits(limits),
+    )  # fmt: skip
+
+
+def _limits(texts: Sequence[str]) -> dict[str, float] | None:
+    """The most that costs may be, from COST=MOST."""
+    found = {}
+    for text in texts:
+        name, _, most = text.partition("=")
+        try:
+            found[name] = float(most)
+        except ValueError:
+            raise BadInput("not a limit", field="--tune-limit", found=text, expected="COST=MOST") from None
+    return found or None
 
 
 def target(

@@ -97,6 +97,10 @@ def compare(
             own = tuning_seeds(tune.seeds, range(seeds))
             choose = populations.tune if tune.sampler in POPULATION else search
             chosen = choose({name: (spaces[name], ask) for name, ask in asks.items()}, tune, own, judged, higher, crew)
+            for name, one in chosen.items() if tune.pruner else ():
+                say(
+                    f"{name}: {one.stopped} of {len(one.history)} trials stopped for what their learning curve promised"
+                )
         values = {side.name: dict(chosen[side.name].chosen) if tune else {} for side in sides}
         schedules = {side.name: chosen[side.name].schedule if tune else () for side in sides}
         say(f"Judging {len(sides)} arms over {seeds} seeds ...")

@@ -15,6 +15,7 @@ from tunewright.comparison.jobs import Job, Result
 from tunewright.comparison.kept import Kept
 from tunewright.comparison.meter import Meter
 from tunewright.comparison.phases import end, follow
+from tunewright.comparison.pruning import Bar, Growing, hopeless
 from tunewright.comparison.rows import with_tuning_rows
 from tunewright.costs import training_flops
 from tunewright.data.batches import Plan
@@ -63,9 +64,10 @@ def perform(job: Job, kept: Kept, folder: Path | None = None) -> Result:
 def _trained(job: Job, assembly: Assembly, scratch: Path, folder: Path | None, meter: Meter) -> Result:
     total = assembly.plan.total
     clock = Clock(job.limit[1] * job.share) if job.limit is not None and job.limit[0] == "seconds" else None
-    course = (
-        Course(job.every or max(1, total // EVALUATIONS), lambda: _judged(job, assembly)) if job.every != 0 else None
-    )
+    course = None
+    if job.every != 0:
+        every, measured = job.every or max(1, total // EVALUATIONS), lambda: _judged(job, assembly)
+        course = Pruned(every, measured, job.bar) if job.bar else Course(every, measured)
     hooks = [hook for hook in (clock, course) if hook is not None]
     try:
         loop = follow(job, assembly, hooks, scratch, folder)
@@ -74,7 +76,9 @@ def _trained(job: Job, assembly: Assembly, scratch: Path, folder: Path | None, m
     tasks = assembly.recipe.evaluate
     scores = [_judged(job, assembly)] if job.kind == "tune" else measure(assembly.subject(), tasks)
     cut = clock is not None and loop.state.step < end(job, total, len(job.trained))
-    return Result(job.key, tuple(scores), tuple(course.points) if course else (), meter.read(assembly, loop), cut)
+    points, stopped = (course.points, course.stopped) if course else ([], None)
+    cut = cut and stopped is None
+    return Result(job.key, tuple(scores), tuple(points), meter.read(assembly, loop), cut, stopped=stopped)
 
 
 def _judged(job: Job, assembly: Assembly) -> Scores:
@@ -157,11 +161,34 @@ class Course(Hook):
     def __init__(self, every: int, measured: Callable[[], Scores]) -> None:
         self.every, self.measured = every, measured
         self.points: list[dict[str, float]] = []
+        self.stopped: dict[str, float] | None = None
 
     def after_step(self, loop: Loop, step: Step) -> None:
         if step.step % self.every and step.step != loop.total:
             return
-        state = loop.state
-        value = self.measured().score
-        self.points.append({"step": state.step, "tokens": state.tokens, "seconds": state.seconds, "value": value})
+        state, scores = loop.state, self.measured()
+        self.points.append(
+            {"step": state.step, "tokens": state.tokens, "seconds": state.seconds, "value": scores.score}
+        )
         loop.policy.train()
+        self.seen(loop, scores)
+
+    def seen(self, loop: Loop, scores: Scores) -> None:
+        """What happens after a measurement."""
+
+
+class Pruned(Course):
+    """Stops the run where its learning curve promises less than that of the best trial did at the same step."""
+
+    def __init__(self, every: int, measured: Callable[[], Scores], bar: Bar) -> None:
+        super().__init__(every, measured)
+        self.bar = bar
+        self._growing: Growing | None = None
+
+    def seen(self, loop: Loop, scores: Scores) -> None:
+        self._growing = self._growing or Growing(loop.total)
+        step = loop.state.step
+        promise = self._growing.promise(step, scores.score, scores)
+        if promise is not None and step < loop.total and hopeless(promise, step, self.bar, scores):
+            loop.finished = True
+            self.stopped = {"share": step / loop.total, "forecast": promise}

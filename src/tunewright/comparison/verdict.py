@@ -138,6 +138,8 @@ def checklist(comparison: Comparison) -> dict[str, Any] | None:
     return {
         "tuner": tuner,
         "halving": comparison.tuning.halving or (ETA if tuner == "dehb" else None),
+        "pruner": comparison.tuning.pruner,
+        "stopped": {name: one.stopped for name, one in tuned.items()} if comparison.tuning.pruner else None,
         "intervals": comparison.tuning.intervals if tuner in POPULATION else None,
         "population": comparison.tuning.trials if tuner in POPULATION else None,
         "lineage": {name: list(one.lineage) for name, one in tuned.items()} if tuner in POPULATION else None,

@@ -5,21 +5,27 @@ Everything is for maximising. Points float64 [n, d] lie in the unit cube.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from scipy.special import ndtr
 from scipy.stats import norm, qmc
 
 Floats = NDArray[np.float64]
 
 JITTER = 1e-10
 """Added to the variances of known points, so that their covariance can be inverted."""
+
+NOTHING = 1e-9
+"""Gains below this are none, in deviations of the values."""
 
 CANDIDATES, RESTARTS, SHOWN = 256, 10, 64
 """Random points tried, the best of them that are climbed from, and points over which knowledge is counted."""
@@ -51,11 +57,26 @@ class Process:
         factor: tuple[Floats, bool] = cho_factor(known + (self.noise + JITTER) * np.eye(len(known)), lower=True)
         return factor
 
+    @cached_property
+    def _weights(self) -> Floats:
+        weights: Floats = cho_solve(self._factor, self.values - self.mean)
+        return weights
+
     def posterior(self, at: Floats) -> tuple[Floats, Floats]:
         """Mean [m] and covariance [m, m] of the function, without noise, at points [m, d]."""
         across = self.covariance(self.points, at)
         solved = cho_solve(self._factor, across)
         return self.mean + solved.T @ (self.values - self.mean), self.covariance(at, at) - across.T @ solved
+
+    def beside(self, among: Floats, at: Floats) -> tuple[Floats, Floats]:
+        """Mean [m] at points [m, d], and their covariance [m] with the point `at` [d]."""
+        known = self.covariance(among, self.points)
+        solved = cho_solve(self._factor, self.covariance(self.points, at[None])[:, 0])
+        return self.mean + known @ self._weights, self.covariance(among, at[None])[:, 0] - known @ solved
+
+    def told(self, at: Floats, value: float) -> Process:
+        """The process given one more value, at `at` [d]."""
+        return replace(self, points=np.vstack([self.points, at]), values=np.append(self.values, value))
 
 
 def fitted(points: Floats, values: Floats, seed: int) -> Process:
@@ -105,19 +126,20 @@ def expected_maximum(heights: Floats, slopes: Floats) -> float:
         lines.append((a, b))
         if len(crossings) > len(lines):
             crossings.pop(0)
-    total = 0.0
-    for (a, b), left, right in zip(lines, crossings, [*crossings[1:], np.inf], strict=True):
-        total += a * (norm.cdf(right) - norm.cdf(left)) + b * (norm.pdf(left) - norm.pdf(right))
-    return float(total)
+    a, b = np.array(lines).T
+    below, above = np.array(crossings), np.array([*crossings[1:], np.inf])
+    density = lambda z: np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return float((a * (ndtr(above) - ndtr(below)) + b * (density(below) - density(above))).sum())
 
 
-def noisy_improvement(process: Process, at: Floats) -> float:
+def noisy_improvement(process: Process, at: Floats, allowed: NDArray[np.bool_] | None = None) -> float:
     """The expected rise of the largest posterior mean over the points evaluated, after an evaluation at `at` [d].
 
     EI_n(x) = E[max_{i <= n+1} mu_{n+1}(x_i) - max_{i <= n} mu_n(x_i) | x_{n+1} = x]; without noise the usual expected
-    improvement.
+    improvement. Of the points evaluated only the `allowed` [n] count, one at least.
     """
-    return _rise(process, np.vstack([process.points, at]), at, len(process.points))
+    known = process.points if allowed is None else process.points[allowed]
+    return _rise(process, np.vstack([known, at]), at, len(known))
 
 
 def knowledge_gradient(process: Process, at: Floats, among: Floats) -> float:
@@ -127,21 +149,54 @@ def knowledge_gradient(process: Process, at: Floats, among: Floats) -> float:
 
 def _rise(process: Process, among: Floats, at: Floats, before: int) -> float:
     """E[max over `among` of the next mean] minus the present maximum over its first `before` points."""
-    mean, covariance = process.posterior(np.vstack([among, at]))
-    variance = covariance[-1, -1] + process.noise
-    slopes = covariance[:-1, -1] / np.sqrt(variance) if variance > JITTER else np.zeros(len(among))
+    mean, covariance = process.beside(np.vstack([among, at]), at)
+    variance = covariance[-1] + process.noise
+    slopes = covariance[:-1] / np.sqrt(variance) if variance > JITTER else np.zeros(len(among))
     return expected_maximum(mean[:-1], slopes) - float(mean[:before].max())
 
 
-def proposed(process: Process, acquisition: str, seed: int) -> Floats:
-    """The point [d] of the unit cube with the largest acquisition found: `noisy_ei` or `kg`."""
-    d, random = process.points.shape[1], np.random.default_rng(seed)
+class Limit(NamedTuple):
+    """A cost and the most of it that is allowed, as a process of the cost over the settings."""
+
+    process: Process
+    most: float
+
+    def kept(self, at: Floats) -> float:
+        """P(cost at `at` [d] <= most)."""
+        mean, covariance = self.process.posterior(at[None])
+        return float(norm.cdf((self.most - mean[0]) / np.sqrt(max(covariance[0, 0], JITTER))))
+
+
+def limited(points: Floats, costs: Floats, most: float, seed: int) -> Limit:
+    """The limit of a cost [n] known at points [n, d]."""
+    return Limit(fitted(points, costs, seed), float((most - costs.mean()) / (costs.std() or 1.0)))
+
+
+def proposed(
+    process: Process, acquisition: str, seed: int, limits: Sequence[Limit] = (),
+    allowed: NDArray[np.bool_] | None = None,
+) -> Floats:  # fmt: skip
+    """The point [d] of the unit cube with the largest acquisition found: `noisy_ei` or `kg`.
+
+    Under `limits`, improvement over the `allowed` points is multiplied by the probability that every limit is kept;
+    while no point is allowed, that probability alone counts.
+    """
+    d = process.points.shape[1]
     shown = np.vstack([process.points, qmc.Sobol(d, seed=seed).random(SHOWN)])
 
     def gain(at: Floats) -> float:
-        return noisy_improvement(process, at) if acquisition == "noisy_ei" else knowledge_gradient(process, at, shown)
+        if acquisition == "kg":
+            return knowledge_gradient(process, at, shown)
+        better = noisy_improvement(process, at, allowed) if allowed is None or allowed.any() else 1.0
+        # Where nothing is left to gain, rounding must not lead beyond the limits.
+        return max(better, NOTHING) * math.prod(limit.kept(at) for limit in limits) if limits else better
 
-    drawn = random.random((CANDIDATES, d))
+    return maximised(gain, d, seed)
+
+
+def maximised(gain: Callable[[Floats], float], d: int, seed: int) -> Floats:
+    """The point [d] of the unit cube with the largest gain found: random points, the best of them climbed from."""
+    drawn = np.random.default_rng(seed).random((CANDIDATES, d))
     starts = sorted(drawn, key=gain, reverse=True)[:RESTARTS]
     climbed: Callable[[Floats], Floats] = lambda at: (
         minimize(lambda x: -gain(x), at, method="L-BFGS-B", bounds=[(0.0, 1.0)] * d, options={"maxiter": 20}).x

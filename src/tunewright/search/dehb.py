@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,7 @@ class Evolution:
             for genes in self._open
         ]
 
-    def tell(self, values: Sequence[float | None]) -> None:
+    def tell(self, values: Sequence[float | None], costs: Sequence[Mapping[str, float]] = ()) -> None:
         """The values of the settings last asked for, in their order."""
         population = self._populations[self.share]
         for index, (genes, value) in enumerate(zip(self._open, values, strict=True)):

@@ -17,7 +17,8 @@ EXPONENTS = np.geomspace(0.02, 8.0, 60)
 
 
 class Trend(NamedTuple):
-    """A curve -a (x / scale)^-b + c with a, b, c > 0; `c` is what unlimited data would give."""
+    """A curve -a (x / scale)^-b + c with a, b > 0, and c > 0 where no score is below 0; `c` is what unlimited data would
+    give."""
 
     a: float
     b: float
@@ -50,7 +51,8 @@ class LearningCurve:
     The working level is the first l whose asymptote's slope |c_(l+1) - c_l| / (x_(l+1) - x_l) stays at most
     `verticality` (per row) over the next `look_ahead` levels, so it is known that many levels later; the trend is a
     forecast from the first level on at which it is known and c_l <= `highest`. From there every later fit has one more
-    observation, at infinity, of the asymptote before it, with weight `anchor` (0: none).
+    observation, at infinity, of the asymptote before it, with weight `anchor` (0: none). For losses take scores -loss
+    and `highest` 0.
 
     When to use: to decide whether more rows are worth collecting. When not: for scores that do not rise with data, or
     under five portions.
@@ -71,16 +73,17 @@ class LearningCurve:
         if len(x) < 3 or len(x) != len(y) or (np.diff(x) <= 0).any():
             raise ValueError("a trend needs three portions or more, of rising sizes, each with a score")
         levels: list[Level] = []
-        trusted = False
         for count in range(3, len(x) + 1):
-            before = levels[-1].trend.c if trusted and levels else None
-            trend = fit(x[:count], y[:count], before, self.anchor)
-            trusted = trusted or (
-                self._working([*(one.trend.c for one in levels), trend.c], x) and trend.c <= self.highest
-            )
-            left = float(trend.c - trend.at(x[count - 1]))
-            levels.append(Level(float(x[count - 1]), trend, trusted, left, trusted and left <= self.threshold))
+            levels.append(self.next(levels, x[:count], y[:count]))
         return levels
+
+    def next(self, levels: Sequence[Level], x: Floats, y: Floats) -> Level:
+        """The level of portions up to the last of `x`, of which `levels` are those before it."""
+        trusted = bool(levels) and levels[-1].forecast
+        trend = fit(x, y, levels[-1].trend.c if trusted else None, self.anchor)
+        trusted = trusted or (self._working([*(one.trend.c for one in levels), trend.c], x) and trend.c <= self.highest)
+        left = float(trend.c - trend.at(x[-1]))
+        return Level(float(x[-1]), trend, trusted, left, trusted and left <= self.threshold)
 
     def _working(self, asymptotes: Sequence[float], x: Floats) -> bool:
         """Whether a working level is known after these asymptotes, the first of which is that of the third portion."""
@@ -108,7 +111,8 @@ def fit(x: Floats, y: Floats, anchor: float | None = None, weight: float = 1.0) 
 
     starts = [_linear(scaled, y, b, anchor, pull) for b in EXPONENTS]
     start = min(starts, key=lambda p: float((residuals(p) ** 2).sum()))
-    best = least_squares(residuals, start, bounds=(1e-12, np.inf), x_scale=np.maximum(np.abs(start), 1e-3), xtol=1e-14,
+    lowest = [1e-12, 1e-12, -np.inf if (y < 0).any() else 1e-12]
+    best = least_squares(residuals, start, bounds=(lowest, np.inf), x_scale=np.maximum(np.abs(start), 1e-3), xtol=1e-14,
                          ftol=1e-14, gtol=1e-14, max_nfev=2000)  # fmt: skip
     a, b, c = (float(value) for value in best.x)
     return Trend(a, b, c, scale)
@@ -120,4 +124,4 @@ def _linear(x: Floats, y: Floats, b: float, anchor: float | None, pull: float) -
     if anchor is not None:
         columns, wanted = np.vstack([columns, [0.0, pull]]), np.append(y, pull * anchor)
     a, c = np.linalg.lstsq(columns, wanted, rcond=None)[0]
-    return np.array([max(a, 1e-9), b, max(c, 1e-9)])
+    return np.array([max(a, 1e-9), b, c if (y < 0).any() else max(c, 1e-9)])

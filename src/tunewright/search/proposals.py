@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tunewright.errors import BadInput
-from tunewright.search.space import Choice, Space
+from tunewright.search.space import Choice, Space, at, place_of
 
 if TYPE_CHECKING:
     import optuna
 
+    from tunewright.search.acquisition import Process
+
 Sampler = Literal["tpe", "gp", "noisy_ei", "kg", "random", "halton", "grid"]
 
-ONE_BY_ONE = ("gp", "noisy_ei", "kg")
+OWN = ("noisy_ei", "kg")
+"""Samplers of this package's own Gaussian process."""
+
+ONE_BY_ONE = ("gp", *OWN)
 """Samplers whose proposals each depend on the value of the last."""
 
 BATCH = 4
@@ -29,9 +34,12 @@ class Proposals:
     1807.02811), one at a time, since each depends on the value of the last: for few, dear trials of at most some 20
     numbers. `noisy_ei` and `kg` begin with as many points of a Halton sequence and take the largest expected rise of the
     posterior mean's maximum, over the settings tried (noisy expected improvement) or over all (knowledge gradient, which
-    also tries what only teaches); a failed trial counts as the worst value seen. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly however many they
-    are; `grid` evenly spaced ones, as many per key as keep the product within `trials`. A value of None says that the
-    trial failed. `share` is the part of the full length at which the settings are to be run.
+    also tries what only teaches); a failed trial counts as the worst value seen. They propose `together` settings at
+    once: each after the first as if those before it had come out as good as the best seen (the constant liar). Under
+    `limits`, the most that costs may be, `noisy_ei` multiplies the improvement, over settings within them, by the
+    probability of keeping them. `halton` takes the points of a scrambled Halton sequence, which fill the space evenly
+    however many they are; `grid` evenly spaced ones, as many per key as keep the product within `trials`. A value of
+    None says that the trial failed. `share` is the part of the full length at which the settings are to be run.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class Proposals:
         seed: int = 0,
         higher: bool = True,
         share: float = 1.0,
+        together: int = 1,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         import optuna
 
@@ -55,11 +65,12 @@ class Proposals:
             self._points = self._grid(trials)
         elif sampler == "halton":
             self._points = self._halton(trials, seed)
-        elif sampler in ("noisy_ei", "kg"):
+        elif sampler in OWN:
             self._points = self._halton(min(trials, 2 * (len(self.space) + 1)), seed)
-        self._batch = 1 if sampler in ONE_BY_ONE else BATCH
-        self._sampler, self._seed = sampler, seed
-        self._tried: list[tuple[dict[str, Any], float]] = []
+        self._batch = together if sampler in OWN else 1 if sampler in ONE_BY_ONE else BATCH
+        self._sampler, self._seed, self._limits = sampler, seed, dict(limits or {})
+        self._asked: list[dict[str, Any]] = []
+        self._tried: list[tuple[dict[str, Any], float, Mapping[str, float]]] = []
         made: optuna.samplers.BaseSampler
         if sampler == "tpe":
             made = optuna.samplers.TPESampler(n_startup_trials=max(2, trials // 3), seed=seed, constant_liar=True)
@@ -75,43 +86,68 @@ class Proposals:
     def ask(self) -> list[dict[str, Any]]:
         """The next settings, up to `BATCH`; none when all trials are proposed. Each batch is told before the next."""
         count = min(self._batch, self.left)
+        if self._sampler in OWN and len(self._tried) < len(self._points):
+            count = min(count, len(self._points) - len(self._tried))
+        elif self._sampler in OWN and count:
+            for setting in self._next(count):
+                self._study.enqueue_trial(self._numbered(setting))
         self.left -= count
-        if count and self._sampler in ("noisy_ei", "kg") and len(self._tried) >= len(self._points):
-            self._study.enqueue_trial(self._next())
         self._open = [self._study.ask() for _ in range(count)]
-        return [self._drawn(trial) for trial in self._open]
+        self._asked = [self._drawn(trial) for trial in self._open]
+        return self._asked
 
-    def tell(self, values: Sequence[float | None]) -> None:
-        """The values of the settings last asked for, in their order."""
+    def tell(self, values: Sequence[float | None], costs: Sequence[Mapping[str, float]] = ()) -> None:
+        """The values of the settings last asked for, in their order, and what each cost where there are limits."""
         import optuna
 
-        for trial, value in zip(self._open, values, strict=True):
+        spent = costs or [{}] * len(values)
+        for trial, setting, value, cost in zip(self._open, self._asked, values, spent, strict=True):
             known = math.nan if value is None or not math.isfinite(value) else value if self.higher else -value
-            self._tried.append((trial.params, known))
+            self._tried.append((setting, known, cost))
             if value is None or not math.isfinite(value):
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 self._study.tell(trial, value)
 
-    def _next(self) -> dict[str, Any]:
-        """The point with the largest acquisition, in the study's terms."""
+    def means(self) -> list[float] | None:
+        """The posterior mean of every setting told, in their order, in units of its own; None without a process."""
+        if self._sampler not in OWN:
+            return None
+        process = self._process()
+        return process.posterior(process.points)[0].tolist()
+
+    def _process(self) -> Process:
         import numpy as np
 
-        from tunewright.search.acquisition import fitted, proposed
+        from tunewright.search.acquisition import fitted
 
-        axes = list(self.space.items())
-        points = np.array([
-            [(p[key] + 0.5) / len(a.values) if isinstance(a, Choice) else a.place(p[key]) for key, a in axes]
-            for p, _ in self._tried
-        ])  # fmt: skip
-        gained = np.array([value for _, value in self._tried])
+        gained = np.array([value for _, value, _ in self._tried])
         gained = np.where(np.isnan(gained), np.nanmin(gained) if np.isfinite(gained).any() else 0.0, gained)
-        seed = self._seed + len(self._tried)
-        place = proposed(fitted(points, gained, seed), self._sampler, seed)
-        return {
-            key: a.number(u) if isinstance(a, Choice) else a.at(u)
-            for (key, a), u in zip(axes, place.tolist(), strict=True)
-        }
+        points = np.array([place_of(self.space, setting) for setting, *_ in self._tried])
+        return fitted(points, gained, self._seed + len(self._tried))
+
+    def _next(self, count: int) -> list[dict[str, Any]]:
+        """The settings with the largest acquisition, each of them as if those before it were known."""
+        import numpy as np
+
+        from tunewright.search.acquisition import limited, proposed
+
+        process, seed = self._process(), self._seed + len(self._tried)
+        allowed, limits = np.ones(len(self._tried), dtype=bool), []
+        for name, most in self._limits.items():
+            costs = np.array([cost.get(name, np.nan) for *_, cost in self._tried])
+            known = np.isfinite(costs)
+            allowed &= known & (costs <= most)
+            if known.any():
+                limits.append(limited(process.points[known], costs[known], most, seed))
+        best = float(process.values[allowed].max()) if allowed.any() else 0.0
+        found = []
+        for number in range(count):
+            place = proposed(process, self._sampler, seed + number, limits, allowed)
+            found.append(at(self.space, place.tolist()))
+            process = process.told(np.array(place_of(self.space, found[-1])), best)
+            allowed = np.append(allowed, True)
+        return found
 
     def _drawn(self, trial: optuna.trial.Trial) -> dict[str, Any]:
         drawn: dict[str, Any] = {}
@@ -129,13 +165,12 @@ class Proposals:
         from scipy.stats import qmc
 
         places = qmc.Halton(len(self.space), seed=seed).random(trials)
-        return [
-            {
-                key: a.number(u) if isinstance(a, Choice) else a.at(u)
-                for (key, a), u in zip(self.space.items(), each, strict=True)
-            }
-            for each in places.tolist()
-        ]
+        return [self._numbered(at(self.space, place)) for place in places.tolist()]
+
+    def _numbered(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """A setting as the study has it: words by their number."""
+        axes = self.space.items()
+        return {key: a.values.index(setting[key]) if isinstance(a, Choice) else setting[key] for key, a in axes}
 
     def _grid(self, trials: int) -> list[dict[str, Any]]:
         from itertools import product

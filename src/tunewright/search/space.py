@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,10 @@ class Choice:
         """The value at `place` in [0, 1], of which each value has an equal part."""
         return self.values[self.number(place)]
 
+    def place(self, value: Any) -> float:
+        """The middle of the part of [0, 1] that is the value's."""
+        return (self.values.index(value) + 0.5) / len(self.values)
+
     def number(self, place: float) -> int:
         """The index of the value at `place`."""
         return min(int(place * len(self.values)), len(self.values) - 1)
@@ -78,6 +82,16 @@ class Choice:
 
 Space = Mapping[str, Range | Choice]
 """A recipe's key (dotted) -> the values it may take."""
+
+
+def at(space: Space, place: Sequence[float]) -> dict[str, Any]:
+    """The setting at a point [keys] of the unit cube."""
+    return {key: axis.at(u) for (key, axis), u in zip(space.items(), place, strict=True)}
+
+
+def place_of(space: Space, setting: Mapping[str, Any]) -> list[float]:
+    """The point [keys] of the unit cube of which `at` gives the setting back."""
+    return [axis.place(setting[key]) for key, axis in space.items()]
 
 
 def axis(value: Any, field: str) -> Range | Choice:

@@ -16,9 +16,11 @@ from ruamel.yaml import YAML
 from tunewright.comparison import Arm, Budget, Target, Tuning, compare, request, vary
 from tunewright.comparison.crew import Crew
 from tunewright.comparison.jobs import Job, digests, trial_recipe
-from tunewright.comparison.tuning import Search, tuning_seeds
+from tunewright.comparison.tuning import Search, Tried, tuning_seeds
 from tunewright.errors import BadInput, Fault
 from tunewright.recipe import Recipe
+from tunewright.search.proposals import Proposals
+from tunewright.search.space import Range
 
 
 def with_rank(small, rank):
@@ -231,8 +233,8 @@ def test_the_best_of_noise_flatters_as_much_as_it_must(seeds, gap):
     drawn = np.random.default_rng(0).normal(size=(5000, 16, seeds)).mean(2)
     found = []
     for each in drawn:
-        search = Search("arm", {}, None, None, True)
-        search.note([{"setting": k} for k in range(16)], each.tolist(), 1.0, seeds)
+        search = Search("arm", {}, None, Proposals({"a": Range(0.0, 1.0)}, 16), True)
+        search.note([Tried({"setting": k}, score) for k, score in enumerate(each.tolist())], 1.0, seeds)
         found.append(search.found().score)
     assert np.mean(found) == pytest.approx(gap, abs=0.05)
 

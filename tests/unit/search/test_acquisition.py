@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from tunewright.search import acquisition
 from tunewright.search.acquisition import (
+    Limit,
     Process,
     expected_improvement,
     expected_maximum,
     fitted,
     knowledge_gradient,
+    limited,
     noisy_improvement,
+    proposed,
 )
 from tunewright.search.proposals import Proposals
 from tunewright.search.space import Choice, Range
@@ -114,3 +118,65 @@ def test_choices_whole_numbers_and_failures_are_taken(quick):
 
     assert len(tried("noisy_ei", 11, space, value)) == 10
     assert all(type(one["n"]) is int and type(one["x"]) is float and one["kind"] in ("good", "bad") for one in seen)
+
+
+def test_a_limit_is_the_probability_of_keeping_it():
+    """Cost 10 x without noise: sure below the limit, impossible above it, even at it."""
+    points = np.linspace(0, 1, 9)[:, None]
+    limit = limited(points, 10 * points[:, 0], 5.0, seed=0)
+    assert limit.kept(np.array([0.1])) > 0.99 and limit.kept(np.array([0.9])) < 0.01
+    mean, covariance = limit.process.posterior(np.array([[0.5]]))
+    assert limit.kept(np.array([0.5])) == pytest.approx(norm.cdf((limit.most - mean[0]) / np.sqrt(covariance[0, 0])))
+
+
+def test_improvement_under_limits_is_the_product_and_counts_allowed_points_alone(monkeypatch):
+    tried = {}
+    monkeypatch.setattr(acquisition, "maximised", lambda gain, d, seed: tried.update(gain=gain))
+    limit = Limit(Process(X, np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.4])), 1.5)
+    allowed = np.array([True, False, True, False])
+    at = np.array([0.2])
+    proposed(EXACT, "noisy_ei", 0, [limit], allowed)
+    mean, covariance = EXACT.posterior(np.array([[0.2]]))
+    usual = expected_improvement(mean, np.sqrt(np.diag(covariance)), Y[allowed].max())
+    assert noisy_improvement(EXACT, at, allowed) == pytest.approx(float(usual[0]), abs=1e-7)
+    assert tried["gain"](at) == pytest.approx(float(usual[0]) * limit.kept(at), abs=1e-7)
+    proposed(EXACT, "noisy_ei", 0, [limit], np.zeros(4, dtype=bool))
+    assert tried["gain"](at) == limit.kept(at)
+
+
+def test_a_value_told_is_in_the_posterior():
+    told = EXACT.told(np.array([0.2]), 3.0)
+    mean, covariance = told.posterior(np.array([[0.2]]))
+    assert mean[0] == pytest.approx(3.0, abs=1e-6) and covariance[0, 0] < 1e-6 and len(EXACT.points) == 4
+    first = proposed(EXACT, "noisy_ei", 0)
+    assert abs(proposed(EXACT.told(first, Y.max()), "noisy_ei", 1) - first)[0] > 0.05
+
+
+def test_settings_proposed_together_follow_the_constant_liar(quick):
+    """Each after the first is the best place once those before it have come out as good as the best so far."""
+    space = {"x": Range(0.0, 1.0)}
+    made = Proposals(space, 8, "noisy_ei", 3, together=3)
+    value = lambda point: float(np.sin(14 * point["x"]))
+    sizes = []
+    while len(made._tried) < 4:
+        batch = made.ask()
+        sizes.append(len(batch))
+        made.tell([value(one) for one in batch])
+    assert sizes == [3, 1]  # The start's four points, at most three at once.
+    process, seed = made._process(), 3 + 4
+    batch = [one["x"] for one in made.ask()]
+    for number, x in enumerate(batch):
+        assert proposed(process, "noisy_ei", seed + number, (), np.ones(len(process.points), dtype=bool))[0] == x
+        process = process.told(np.array([x]), float(process.values[:4].max()))
+
+
+def test_limits_keep_noisy_improvement_within_them(quick):
+    """Value and cost both rise with x; the limit allows x up to 0.5, just below which it then tries."""
+    seen = {}
+    for name, limits in (("free", None), ("held", {"cost": 5.0})):
+        made, seen[name] = Proposals({"x": Range(0.0, 1.0)}, 12, "noisy_ei", 0, limits=limits), []
+        while batch := made.ask():
+            made.tell([one["x"] for one in batch], [{"cost": 10 * one["x"]} for one in batch])
+            seen[name] += [one["x"] for one in batch]
+    assert max(seen["held"][5:]) < 0.7 and max(seen["free"][5:]) > 0.9
+    assert max(x for x in seen["held"] if x <= 0.5) > 0.45

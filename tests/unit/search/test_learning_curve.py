@@ -48,3 +48,10 @@ def test_portions_must_rise() -> None:
         LearningCurve().trace([1, 2], [3, 4])
     with pytest.raises(ValueError, match="rising"):
         LearningCurve().trace([1, 2, 2], [3, 4, 5])
+
+
+def test_a_loss_has_an_asymptote_below_zero() -> None:
+    loss = 2.0 + 3 * (SIZES / SIZES[0]) ** -0.5
+    for level in LearningCurve(highest=0.0).trace(SIZES, -loss):
+        assert level.trend.c == pytest.approx(-2.0, abs=1e-4)
+    assert any(level.forecast for level in LearningCurve(highest=0.0).trace(SIZES, -loss))
