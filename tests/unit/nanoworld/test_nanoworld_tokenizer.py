@@ -103,6 +103,12 @@ def test_the_beginning_of_a_conversation_is_the_beginning_of_its_rendering(token
             assert whole[: len(part)] == part
 
 
+def test_a_tool_may_lack_description_and_parameters(tokenizer: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Time?"}], tools=tools, tokenize=False)
+    assert text == "<|bos|><|system|>Tools:\nnow()<|end|><|user|>Time?<|end|>"
+
+
 def test_tools_and_their_calls_are_rendered(tokenizer: Any) -> None:
     row = next(nanoworld.rows("tools", "train", 1, level=3))
     text = tokenizer.apply_chat_template(row["messages"], tools=row["tools"], tokenize=False)
