@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -12,6 +13,10 @@ from typing import Any
 from tunewright.errors import BadInput
 from tunewright.hooks import Hook
 from tunewright.train.loop import Loop, Step
+
+PROJECT = "tunewright"
+"""MLflow's experiment and W&B's project, unless their own environment variables (MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT)
+name another."""
 
 
 class Metrics(Hook):
@@ -74,15 +79,31 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    import torch
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    where = {"run_name": name, "logging_dir": folder} if name == "tensorboard" else {"run_name": folder.name}
-    tracker = LOGGER_TYPE_TO_CLASS[name](**where)
+    # Accelerate's trackers log through its state and fail without one.
+    PartialState(cpu=not torch.cuda.is_available())
+    places: dict[str, dict[str, Any]] = {
+        "tensorboard": {"run_name": name, "logging_dir": folder},
+        "mlflow": {"experiment_name": PROJECT, "run_name": folder.name},
+        "wandb": {"run_name": os.environ.get("WANDB_PROJECT", PROJECT), "name": folder.name, "dir": str(folder)},
+    }
+    tracker = LOGGER_TYPE_TO_CLASS[name](**places[name])
     if hasattr(tracker, "start"):
         tracker.start()
     if name != "tensorboard":
-        tracker.store_init_configuration(dict(settings))
+        tracker.store_init_configuration(_flat(settings))
     return tracker
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, as trackers compare them."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
+    return found
 
 
 class ProgressBar(Hook):
