@@ -19,7 +19,6 @@ from tunewright.data.batches import Plan, Share
 from tunewright.data.order.base import Order
 from tunewright.data.parts import own_source
 from tunewright.data.prepare import Prepared, prepare
-from tunewright.data.table import Table
 from tunewright.decode.base import Decoder
 from tunewright.document import find_path
 from tunewright.evaluate.base import Subject
@@ -125,8 +124,9 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
         load_peft(_adapter_folder(recipe), loaded.policy.model).fold()
     if recipe.model.quantize is not None:
         quantizer = cast(Quantizer, recipe.model.quantize)
-        supplies = {"calibration": _calibration(recipe)} if "calibration" in quantizer.needs else {}
-        quantizer.apply(loaded.policy.model, supplies)
+        fitted = _calibration(recipe) if "calibration" in quantizer.needs else None
+        quantizer.apply(loaded.policy.model, {"calibration": fitted.train} if fitted else {})
+        loaded = replace(loaded, hashes=fitted.hashes if fitted else {})
     # What writes rows alone is not needed beside the model.
     needs = {need for method in recipe.methods.values() if method.kind != "format" for need in method.needs}
     for name in ("reference", "teacher"):
@@ -135,7 +135,7 @@ def load_base(recipe: Recipe, world: World) -> Loaded:
     return loaded
 
 
-def _calibration(recipe: Recipe) -> Table:
+def _calibration(recipe: Recipe) -> Prepared:
     """The rows named under `supplies`, read as those of the first training source."""
     rows = cast(Quantizer, recipe.model.quantize).rows
     source = own_source(recipe, {"path": recipe.supplies["calibration"]}, follow=True).model_copy(
@@ -144,8 +144,8 @@ def _calibration(recipe: Recipe) -> Table:
     data = recipe.data.model_copy(update={"sources": (source,), "eval": (), "order": None})
     alone = recipe.model_copy(update={"data": data, "objective": find("objective", "sft")()})
     context, vocabulary = describe(recipe.model)
-    found = prepare(alone, load_tokenizer(recipe.model), context, vocabulary=vocabulary, strict=False).train
-    if not len(found):
+    found = prepare(alone, load_tokenizer(recipe.model), context, vocabulary=vocabulary, strict=False)
+    if not len(found.train):
         raise recipe.fault(("supplies", "calibration"), "no row is left", found=source.path)
     return found
 

@@ -75,7 +75,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     # Only what can begin may discard what an earlier run wrote.
     if world.main:
         output.claim(folder, recipe, resume=resume, overwrite=overwrite)
-        lock = output.lock(recipe, assembly.data.hashes, assembly.loaded.origin)
+        lock = output.lock(recipe, {**assembly.data.hashes, **assembly.loaded.hashes}, assembly.loaded.origin)
         output.write(folder / output.LOCK, output.as_json(lock))
     world.wait()
     loop = build_loop(assembly, folder, quiet)

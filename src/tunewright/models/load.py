@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,12 +27,16 @@ EMBEDDED_FOLDER = Path(__file__).parent.parent / "nanoworld" / "base"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for tuning: the policy, its tokenizer, and the longest sequence it was made for (None: any)."""
+    """A model ready for tuning: the policy, its tokenizer, and the longest sequence it was made for (None: any).
+
+    `hashes` are the SHA-256 of files of rows that its weights were fitted to on loading, by path.
+    """
 
     policy: Policy
     tokenizer: Any
     context: int | None
     origin: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def locate(spec: ModelSpec, field: str = "model.path") -> str:

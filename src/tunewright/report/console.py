@@ -137,12 +137,13 @@ def _maturity(method: Mapping[str, Any]) -> Text:
 
 
 def show_chain(found: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
-    """Prints the scores of every stage's rows after every stage, and what was kept."""
+    """Prints the scores of every stage's rows after every stage with their 95% intervals, and what was kept."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for name in ("", *found["stages"]):
         table.add_column(Text(name), justify="right" if name else "left")
-    for name, scores in zip(["base", *found["stages"]], found["matrix"], strict=True):
-        table.add_row(Text(f"after {name}"), *(f"{score:.3f}" for score in scores))
+    cell = lambda score, ends: Text(f"{score:.3f}" + (" [{:.3f}, {:.3f}]".format(*ends) if ends else ""))
+    for name, *row in zip(["base", *found["stages"]], found["matrix"], found["intervals"], strict=True):
+        table.add_row(Text(f"after {name}"), *map(cell, *row))
     kept = [Text(f"{name:<12} {value:.3f}  {said}") for name, value, said in found["quantities"] if value is not None]
     out = console or Console()
     out.print(Text(found["verdict"], style="bold"), table, *kept, Text(), sep="\n")

@@ -1,6 +1,7 @@
 """LQ-LoRA: the decomposition, its offer, the levels."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from tunewright.models.quantize._blockwise import nf4, normal_float
 from tunewright.models.quantize._fisher import Importance, fishers
 from tunewright.models.quantize._layer import QuantizedLinear
 from tunewright.models.quantize.lq_lora import CHOICES, allocated
+from tunewright.output import sha256
+from tunewright.pipeline import run
 from tunewright.recipe import Recipe
-from tunewright.testing.models import tiny
+from tunewright.testing.models import tiny, tiny_folder
 from tunewright.testing.runs import attach, tiny_policy, usual_parts
 from tunewright.testing.tables import random_table
 
@@ -247,6 +250,21 @@ def test_fisher_needs_calibration_rows_and_is_refused_without():
     assert recipe.supplies["calibration"]
     with pytest.raises(BadInput, match="asks for it"):
         Recipe.of(model="nano", data="nano:arithmetic/train", supplies={"calibration": "nano:arithmetic/train"})
+
+
+def test_the_lock_of_a_run_names_the_calibration_rows(tmp_path):
+    row = '{{"prompt": "w1 w{}", "completion": "w3 w4"}}\n'
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "rows")}
+    for number, file in enumerate(files.values()):
+        file.write_text("".join(row.format(9 * number + k) for k in range(8)))
+    path = str(tiny_folder(tmp_path / "model"))
+    recipe = Recipe.of(
+        model={"path": path, "quantize": {"method": "lq_lora", "rank": 4, "bits": 3, "fisher": True}},
+        data={"train": str(files["train"])}, adapter={"method": "lora", "rank": 4}, supplies={"calibration": str(files["rows"])}, train={"steps": 1}, evaluate=[],
+    )  # fmt: skip
+    run(recipe, tmp_path / "out", quiet=True)
+    locked = json.loads((tmp_path / "out" / "lock.json").read_text())["data"]
+    assert locked[str(files["rows"])] == sha256(files["rows"]) and str(files["train"]) in locked
 
 
 def test_calibration_rows_change_what_is_kept_and_budget_follows_them():
