@@ -40,34 +40,35 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
     """Tries what the run will do: a save, the largest micro-batch and a step, and `others` (evaluation, generation).
 
     An optimizer step of the plan, or as many as fill `seconds`, are timed. Weights, optimizer, position and random state are put back
-    from the save that was tried; hooks are not called. Raises `BadInput` when memory or disk do not suffice.
+    from the save that was tried; hooks are not called. Raises `BadInput` when memory or disk do not suffice: nothing is
+    put back then, which could need memory again.
     """
-    tensors, described = pack(loop)
-    write_folder(scratch, tensors, described)
-    del tensors
-    hooks, loop.hooks = loop.hooks, []
+    hooks = loop.hooks
     try:
+        write_folder(scratch, *pack(loop))
+        loop.hooks = []
         _largest_step(loop)
         for other in others:
             other()
         kept = _left_by_shapes(loop)
         seconds_per_token = _timed(loop, seconds)
         peak = peak_memory() + kept
+        loop.optimizer.state.clear()
+        loop.optimizer.zero_grad(set_to_none=True)
+        loop.hooks = hooks
+        unpack(loop, scratch)
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         raise BadInput(
-            f"the largest batch does not fit into memory: {str(error).splitlines()[0]}",
+            f"the largest batch does not fit into memory: {(str(error).splitlines() or ['none is left'])[0]}",
             field="train.micro_batch_tokens",
             found=loop.settings.micro_batch_tokens,
             hint="Lower it, lower data.max_length, or set train.activation_checkpointing: true.",
         ) from None
     finally:
         loop.hooks = hooks
-        loop.optimizer.state.clear()
-        loop.optimizer.zero_grad(set_to_none=True)
-        unpack(loop, scratch)
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
     return Rehearsal(peak, seconds_per_token)
 
 
