@@ -39,7 +39,7 @@ def hashed(recipe: Recipe, parts: Iterable[Part]) -> Files:
             continue
         paths = located(part.source, part.origin, part.place)
         if paths is None:
-            digests[part.source.path] = hub.fingerprint(part.source, part.place)
+            digests[part.source.path] = hub.fingerprint(part.source, part.origin, part.place)
         for path in paths or ():
             digest, lines = _hash(path)
             digests[str(path)] = digest

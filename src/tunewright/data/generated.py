@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from tunewright import nanoworld
+from tunewright.document import Document, Keys, Place
 from tunewright.errors import BadInput, nearest
 from tunewright.nanoworld.seeds import SPLITS
 from tunewright.recipe import SourceSpec
@@ -19,13 +20,14 @@ def is_generated(source: SourceSpec) -> bool:
     return source.path.startswith(PREFIX)
 
 
-def rows(source: SourceSpec) -> Iterator[dict[str, Any]]:
+def rows(source: SourceSpec, origin: Keys, place: Place) -> Iterator[dict[str, Any]]:
     """The rows; a source needs a `limit`, since the world has no end.
 
     Raises `BadInput` for an unknown skill or split, and where the split holds fewer rows than asked for.
     """
+    recipe = Document({}, origin.file, origin.lines)
     if source.limit is None:
-        raise BadInput("generated rows have no end", field="limit", hint="Add 'limit: 2000'.")
+        raise recipe.fault(place, "generated rows have no end", hint="Add 'limit: 2000' to this source.")
     name = source.path.removeprefix(PREFIX)
     if name == "corpus":
         return islice(nanoworld.corpus(), source.limit)
@@ -34,8 +36,8 @@ def rows(source: SourceSpec) -> Iterator[dict[str, Any]]:
     skill, _, split = name.partition("/")
     if skill not in nanoworld.skills() or split not in SPLITS:
         known = ["corpus", "retention", *(f"{each}/{part}" for each in nanoworld.skills() for part in SPLITS)]
-        raise BadInput(
-            "no such rows in the embedded world", field="path", found=source.path,
+        raise recipe.fault(
+            place, "no such rows in the embedded world", found=source.path,
             expected=f"{PREFIX}corpus, {PREFIX}retention or {PREFIX}SKILL/SPLIT with a split of {', '.join(SPLITS)}",
             hint=nearest(name, known) or f"Skills: {', '.join(nanoworld.skills())}.",
         )  # fmt: skip

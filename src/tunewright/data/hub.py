@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.data import generated
-from tunewright.document import Keys, Place
+from tunewright.document import Document, Keys, Place
 from tunewright.errors import BadInput, nearest
 from tunewright.network import hub
 from tunewright.recipe import SourceSpec
@@ -47,29 +47,33 @@ def saved(path: Path, source: SourceSpec) -> Iterator[dict[str, Any]]:
     return iter(_part(found, source, str(path)))
 
 
-def named(source: SourceSpec, place: Place) -> Iterator[dict[str, Any]]:
+def named(source: SourceSpec, origin: Keys, place: Place) -> Iterator[dict[str, Any]]:
     """The rows of a data set on the hub; `source.subset` and `source.part` choose configuration and split."""
-    return generated.rows(source) if generated.is_generated(source) else iter(_loaded(source, place))
+    return (
+        generated.rows(source, origin, place)
+        if generated.is_generated(source)
+        else iter(_loaded(source, origin, place))
+    )
 
 
-def fingerprint(source: SourceSpec, place: Place) -> str:
+def fingerprint(source: SourceSpec, origin: Keys, place: Place) -> str:
     """What identifies the present content of a data set on the hub."""
     if generated.is_generated(source):
         return generated.fingerprint(source)
-    return str(_loaded(source, place)._fingerprint)
+    return str(_loaded(source, origin, place)._fingerprint)
 
 
-def _loaded(source: SourceSpec, place: Place) -> Any:
+def _loaded(source: SourceSpec, origin: Keys, place: Place) -> Any:
     import datasets
 
     try:
         with hub(source.path):
             found = datasets.load_dataset(source.path, name=source.subset)
     except Exception as error:
-        raise BadInput(
-            "no such file, and no data set of the hub could be loaded under this name:"
+        raise Document({}, origin.file, origin.lines).fault(
+            place, "no such file, and no data set of the hub could be loaded under this name:"
             f" {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            field=".".join(map(str, place)), found=source.path, expected="an existing path or the name of a data set",
+            found=source.path, expected="an existing path or the name of a data set",
         ) from None  # fmt: skip
     return _part(found, source, source.path)
 

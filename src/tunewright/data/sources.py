@@ -56,7 +56,7 @@ def rows(source: SourceSpec, origin: Keys, place: Place = ("data",), report: Rep
     """
     paths = located(source, origin, place)
     if paths is None:
-        found = hub.named(source, place)
+        found = hub.named(source, origin, place)
     elif len(paths) > 1 and hub.is_saved(find_path(source.path, origin, place)):
         found = hub.saved(find_path(source.path, origin, place), source)
     else:

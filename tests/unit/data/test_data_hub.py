@@ -10,6 +10,7 @@ import pytest
 from tunewright import network
 from tunewright.data.prepare import prepare
 from tunewright.errors import BadInput
+from tunewright.recipe import Recipe
 
 CARD = """---
 configs:
@@ -48,3 +49,23 @@ def test_subset_and_part_choose_the_rows(options, word, repository, recipe, toke
 def test_a_subset_that_is_not_there(repository, recipe, tokenizer):
     with pytest.raises(BadInput, match=r"'third' not found.*first.*second"):
         prepare(recipe(train={"path": "owner/set", "subset": "third"}), tokenizer, 64)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("owner/other", "no data set of the hub"),
+        ("{path: nano:arithmetic/train}", "Add 'limit: 2000'"),
+        ("{path: nano:arithmetics/train, limit: 3}", "Did you mean 'arithmetic/train'"),
+    ],
+)
+def test_what_cannot_be_read_names_the_line_of_the_recipe(train, told, tmp_path, tokenizer, monkeypatch):
+    def fail(path, name):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(network, "_reachable", lambda endpoint: True)
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"model: nano\ndata:\n  train: {train}\n")
+    with pytest.raises(BadInput, match=rf"recipe.yaml:3: field 'data.train'.*{told}"):
+        prepare(Recipe.read(file), tokenizer, 64)
