@@ -44,6 +44,8 @@ def _told(effect: Effect) -> str:
     chance = f"p {effect.p_corrected:.2g}" if effect.p_corrected >= 1e-4 else "p below 0.0001"
     if effect.finding != "no difference found":
         return said + f"{effect.finding} ({chance})"
+    if not effect.detectable:
+        return said + "no difference found, the same in every seed"
     return (
         said
         + f"no difference found ({chance}; one of {amount(effect.detectable, effect.unit)} would be found 4 times in 5)"
@@ -138,6 +140,7 @@ def checklist(comparison: Comparison) -> dict[str, Any] | None:
     return {
         "tuner": tuner,
         "halving": comparison.tuning.halving or (ETA if tuner == "dehb" else None),
+        "limits": comparison.tuning.limits,
         "pruner": comparison.tuning.pruner,
         "stopped": {name: one.stopped for name, one in tuned.items()} if comparison.tuning.pruner else None,
         "intervals": comparison.tuning.intervals if tuner in POPULATION else None,

@@ -65,6 +65,11 @@ def test_the_verdict_speaks_of_recipes_and_of_what_was_not_found(outcome):
     assert "'c'" in said and "no difference found" in said and "4 times in 5" in said and "model" not in said
 
 
+def test_equal_scores_in_every_seed_promise_no_sharpness(outcome):
+    said = outcome({"a": BASE, "b": BASE}).verdict
+    assert said.endswith("no difference found, the same in every seed")
+
+
 def test_names_that_are_not_there_are_refused(outcome):
     found = outcome({"alpha": BASE, "beta": GOOD})
     with pytest.raises(BadInput, match="alpha"):
