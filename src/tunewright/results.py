@@ -146,7 +146,7 @@ def _data(assembly: Assembly, warnings: Sequence[str]) -> proof.Data:
         sources=tuple(
             proof.Source(
                 name=r.name, format=r.format, rows_in=r.rows, rows_kept=r.kept, cut=r.cut, dropped=r.dropped,
-                duplicates=r.duplicates, overlap=r.overlap, empty=r.empty, tokens=r.tokens, tokens_lost=r.tokens_lost,
+                duplicates=r.duplicates, overlap=r.overlap, empty=r.empty, left_out=r.left_out, held_out=r.held_out, tokens=r.tokens, tokens_lost=r.tokens_lost,
                 answers_lost=r.answers_lost, trained_share=r.trained_share,
             )
             for r in reports if r.role == "train"

@@ -43,6 +43,21 @@ def test_a_run_leaves_what_it_promises(done):
     assert len(lock["data"]) == 2 and lock["seed"] == 0 and "model.safetensors" in lock["model"]["files"]
 
 
+def test_what_became_of_every_row_is_told(small, tmp_path):
+    """A row that the user's function leaves out and those held out are accounted for as duplicates are."""
+    (tmp_path / "own.py").write_text("def odd(row):\n    return row if row['n'] % 4 else None\n")
+    rows = [{"prompt": f"{n} +", "completion": f" {n}", "n": n} for n in [*range(40), 5]]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = written(tmp_path, small | {"data": {"train": {"path": "own.jsonl", "function": "own.py:odd"}}})
+    good("run", recipe, "--output", tmp_path / "out")
+    [source] = evidence(tmp_path / "out")[0]["data"]["sources"]
+    assert (source["rows_in"], source["left_out"], source["duplicates"]) == (41, 10, 1) and source["held_out"] > 0
+    gone = ("dropped", "empty", "duplicates", "overlap", "left_out", "held_out")
+    assert source["rows_in"] == source["rows_kept"] + sum(source[name] for name in gone)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Left out" in page and "Held out" in page
+
+
 def test_the_result_as_json(small, tmp_path):
     ended = good("run", written(tmp_path, small), "--output", tmp_path / "out", "--json")
     found = ended.json()

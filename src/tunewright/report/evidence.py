@@ -100,7 +100,10 @@ class Settings(Part):
 
 
 class Source(Part):
-    """What became of the rows of one training source."""
+    """What became of the rows of one training source.
+
+    `rows_in` are `rows_kept` and those dropped, empty, duplicates, overlapping, left out and held out.
+    """
 
     name: str = Field(description="The source's name.")
     format: str = Field(description="The rows' format, recognised or named.")
@@ -111,6 +114,8 @@ class Source(Part):
     duplicates: int = Field(0, description="Rows left out as exact duplicates.")
     overlap: int = Field(0, description="Rows left out because the evaluation data holds them too.")
     empty: int = Field(0, description="Rows left out because nothing in them is trained on.")
+    left_out: int = Field(0, description="Rows that the user's function, the format or the objective left out.")
+    held_out: int = Field(0, description="Rows held out for evaluation.")
     tokens: int = Field(0, description="Tokens of the rows trained on.")
     tokens_lost: int = Field(0, description="Tokens lost to the length limit.")
     answers_lost: int = Field(0, description="Rows that lost every trained token to the limit.")

@@ -36,15 +36,17 @@ COLUMNS = (
     ("Cut", "cut"),
     ("Too long", "dropped"),
     ("Duplicate", "duplicates"),
-    ("Held out too", "overlap"),
+    ("Also in eval", "overlap"),
     ("Empty", "empty"),
+    ("Left out", "left_out"),
+    ("Held out", "held_out"),
     ("Tokens", "tokens"),
     ("Tokens lost", "tokens_lost"),
     ("Answers lost", "answers_lost"),
 )
 """Heading and field of the data table."""
 
-LOSSES = frozenset({"cut", "dropped", "duplicates", "overlap", "empty", "tokens_lost", "answers_lost"})
+LOSSES = frozenset({"cut", "dropped", "duplicates", "overlap", "empty", "left_out", "tokens_lost", "answers_lost"})
 """Columns in which anything but 0 stands out."""
 
 
