@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tunewright.models.policy import Policy
+from tunewright.models.policy import KERNEL_ROWS, Policy
 
 if TYPE_CHECKING:
     from tunewright.assembly import Assembly
@@ -33,7 +33,7 @@ def width_multiple(device: torch.device, precision: str) -> int:
 
     A processor's short-format products compile a kernel for every new shape, which costs more than some padding.
     """
-    return 32 if device.type == "cpu" and precision == "bf16" else 1
+    return KERNEL_ROWS if device.type == "cpu" and precision == "bf16" else 1
 
 
 def training_flops(policy: Policy, tokens: int, predicted: int) -> float:

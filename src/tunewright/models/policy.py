@@ -27,6 +27,8 @@ CHUNK_ROWS = 128
 """Positions whose logits are computed at once: enough for full-speed products, few enough for a processor's caches."""
 CHUNK_ELEMENTS = 1 << 23
 """Where the vocabulary is large, rows x vocabulary of a chunk stays below this many elements."""
+KERNEL_ROWS = 32
+"""A processor's short-format products keep a compiled kernel for every number of rows, which is rounded up to this."""
 
 
 class Policy(nn.Module):
@@ -281,7 +283,7 @@ class _FrozenHead(torch.autograd.Function):
             part = slice(done, done + len(h))
             with torch.enable_grad():
                 leaf = h.requires_grad_()
-                logits = head(leaf)
+                logits = _logits(head, leaf)
                 if hasattr(function, "gradient"):
                     with torch.no_grad():
                         values[part], at_logits = function.gradient(logits.detach(), t, c)
@@ -298,6 +300,14 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * incoming[0][:, None].to(gradient.dtype), None, None, None, None, None
+
+
+def _logits(head: nn.Module, hidden: Tensor) -> Tensor:
+    """The head at hidden states [n, hidden]."""
+    short = hidden.device.type == "cpu" and hidden.dtype == torch.bfloat16
+    missing = -len(hidden) % KERNEL_ROWS if short else 0
+    logits: Tensor = head(F.pad(hidden, (0, 0, 0, missing)) if missing else hidden)
+    return logits[: len(hidden)]
 
 
 def _chunks(

@@ -165,6 +165,23 @@ def test_autocast_computes_in_bf16_and_answers_in_float32():
     assert mlp.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_frozen_head_sees_few_numbers_of_rows_in_a_short_format(dtype):
+    policy, seen = tiny_policy(tiny(dtype=dtype)), []
+    attached = attach(adapters.LoRA(), policy)
+    policy.head.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    found = {}
+    for name in ("1 x all", "all x 1"):
+        attached.model.zero_grad()
+        values = [policy(batch, cross_entropy) for batch in layouts(TABLE)[name]]
+        torch.cat(values).sum().backward()
+        found[name] = torch.cat(values).detach(), policy.model.get_submodule("model.layers.0.mlp.up_proj").up.grad
+    rounded = all(rows % policies.KERNEL_ROWS == 0 for rows in seen)
+    assert rounded == (dtype == torch.bfloat16) and len(set(seen)) > 1
+    for one, other in zip(*found.values(), strict=True):
+        assert differs(one, other) < (2e-2 if rounded else 1e-5)
+
+
 def test_closed_gradient_of_cross_entropy():
     generator = torch.Generator().manual_seed(0)
     logits = (30 * torch.randn(11, 97, generator=generator)).requires_grad_()
