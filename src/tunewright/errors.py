@@ -55,6 +55,12 @@ class Interrupted(Fault):
     status = 130
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python or PyTorch says that no memory was left, of the machine or of a device."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "allocate memory" in told
+
+
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error message shows it: its representation, at most `limit` characters: the middle is left out,
     since both the beginning of a row and the end of a path tell most."""

@@ -431,3 +431,19 @@ def test_a_damaged_adapter_of_a_run(small, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     ended = call("evaluate", tmp_path / "out")
     refused(ended.status, ended.err, [str(tmp_path / "out" / "adapter"), "cannot be read"])
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes.")]
+)
+def test_memory_that_runs_out_anywhere_ends_in_one_message(error, tmp_path, monkeypatch):
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr("tunewright.pipeline.assemble", fails)
+    recipe = written(tmp_path, {"model": "nano", "data": {"train": {"path": "nano:facts/train", "limit": 8}}})
+    ended = call("run", recipe, "--output", tmp_path / "out")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and "memory ran out" in ended.err
+    monkeypatch.setattr("tunewright.pipeline.assemble", lambda *args, **options: fails.missing)
+    with pytest.raises(AttributeError):
+        call("run", recipe, "--output", tmp_path / "out")

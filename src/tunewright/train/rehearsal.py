@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from tunewright.data.batches import Batch, collate, rounded
-from tunewright.errors import BadInput, NotFinite
+from tunewright.errors import BadInput, NotFinite, out_of_memory
 from tunewright.train.checkpoint import pack, unpack, write_folder
 from tunewright.train.loop import Loop
 
@@ -57,8 +57,8 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
         loop.optimizer.zero_grad(set_to_none=True)
         loop.hooks = hooks
         unpack(loop, scratch)
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         raise BadInput(
             f"the largest batch does not fit into memory: {(str(error).splitlines() or ['none is left'])[0]}",
