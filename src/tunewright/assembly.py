@@ -21,6 +21,7 @@ from tunewright.data.parts import own_source
 from tunewright.data.prepare import Prepared, prepare
 from tunewright.decode.base import Decoder
 from tunewright.document import find_path
+from tunewright.errors import BadInput
 from tunewright.evaluate.base import Subject
 from tunewright.evaluate.rows import subject
 from tunewright.models.attention import use_float32
@@ -30,6 +31,7 @@ from tunewright.models.quantize.base import Quantizer
 from tunewright.models.shards import shard
 from tunewright.models.writing import writers
 from tunewright.objectives.base import Objective
+from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.recipe import ModelSpec, Recipe
 from tunewright.train.loop import Settings
 from tunewright.train.processes import World
@@ -204,6 +206,10 @@ def attach(recipe: Recipe, loaded: Loaded, precision: str, world: World) -> Atta
         attached.start_from(trained)
     if not any(p.requires_grad for p in attached.trained().values()):
         raise recipe.fault(("adapter",), "nothing trains: the adapter has no trained parameter")
+    try:
+        cast(Optimizer, recipe.optimizer).groups(attached.trained())
+    except BadInput as error:
+        raise recipe.fault(("optimizer", "rates"), error.message, expected=error.expected) from None
     policy.set_reference(attached.disabled)
     own = cast(Adapter, recipe.adapter).trains_weights
     if precision == "bf16" and own:

@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from tunewright import assembly, pipeline
 from tunewright.errors import BadInput
+from tunewright.output import as_yaml
 from tunewright.recipe import Recipe
 from tunewright.testing.models import tiny_folder
 from tunewright.testing.runs import Steps
@@ -38,6 +39,15 @@ def test_threads(count, keys):
         assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_rate_for_parameters_there_are_not_is_refused_before_anything_is_measured(keys, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(as_yaml({**keys, "optimizer": {"method": "adamw", "rates": {"*.upp": 16.0}}}))
+    with pytest.raises(
+        BadInput, match=r"recipe.yaml:\d+: field 'optimizer.rates': no trained .* such as 'model.layers"
+    ):
+        assembly.assemble(Recipe.read(file))
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
