@@ -21,6 +21,8 @@ from tunewright.claims.base import Bench, Claim, Criterion, Findings
 
 STEPS, TOKENS, ROWS, HELD, WORDS = 70, 1024, 1500, 100, 12
 RATES = (5e-4, 1e-3)
+TIMES = 3
+"""How often the test set is answered; the shortest time counts, which other work disturbs least."""
 WRONG = {
     "the": "teh", "is": "are", "was": "were", "lives": "live", "works": "work", "a": "an", "in": "inn", "of": "off",
     "and": "adn", "on": "no", "has": "have", "to": "too", "for": "fro", "with": "wiht", "by": "buy", "The": "Teh",
@@ -35,7 +37,7 @@ class EditTargets(Claim):
     model of this size learns neither in minutes). Edits are read from a source with word numbers, whole targets from
     one without; both train all parameters for 70 steps of 1,024 tokens at the better of two rates. A match is a text
     rebuilt without a fault. The tokens are those of an edit answer over those of the whole target; the time is that of
-    answering and judging the whole test set, one arm after the other on the same machine. The last criterion is a
+    answering and judging the whole test set, the shortest of three, one arm after the other on the same machine. The last criterion is a
     floor: where neither learns, they are equal for nothing. Not tested here: other rewriting tasks, their own measures.
     """
 
@@ -92,14 +94,16 @@ class EditTargets(Claim):
             made["data"]["format"] = {"method": "edit_span_targets", "show_indices": True}
         trial = bench.trial(arm, made)
         trial.advance()
-        started = time.perf_counter()
-        scores = trial.scores()
-        spent = time.perf_counter() - started
+        spent = []
+        for _ in range(1 if split == "tuning" else TIMES):
+            started = time.perf_counter()
+            scores = trial.scores()
+            spent.append(time.perf_counter() - started)
         if split == "tuning":
             return {"loss": scores["perplexity"].score}
         further = scores[task].further
         length = float(further["length"].values.mean()) if "length" in further else 1.0
-        return {"match": 100 * scores[task].score, "length": length, "time": spent}
+        return {"match": 100 * scores[task].score, "length": length, "time": min(spent)}
 
 
 def _written(folder: str, arm: str, split: str, count: int) -> str:
