@@ -33,12 +33,13 @@ WRONG = {
 class EditTargets(Claim):
     """Learning edits is as exact as learning the whole corrected text, with fewer tokens and faster answers.
 
-    Texts of the embedded model's world cut to 12 words, one of which is corrupted (with 30 words and one or two faults a
-    model of this size learns neither in minutes). Edits are read from a source with word numbers, whole targets from
+    Texts of the embedded model's world cut to 12 words, one of which is corrupted (with 30 words and one or two faults
+    a model of this size learns neither in minutes). Edits are read from a source with word numbers, whole targets from
     one without; both train all parameters for 70 steps of 1,024 tokens at the better of two rates. A match is a text
     rebuilt without a fault. The tokens are those of an edit answer over those of the whole target; the time is that of
-    answering and judging the whole test set, the shortest of three, one arm after the other on the same machine. The last criterion is a
-    floor: where neither learns, they are equal for nothing. Not tested here: other rewriting tasks, their own measures.
+    answering and judging the whole test set, the shortest of three, one arm after the other on the same machine. The
+    last criterion is a floor: where neither learns, they are equal for nothing. Not tested here: other rewriting tasks,
+    their own measures.
     """
 
     name: ClassVar[str] = "edit_targets"
