@@ -37,7 +37,11 @@ from tunewright.train.loop import Loop
 from tunewright.train.metrics import Metrics, ProgressBar, check_trackers
 from tunewright.train.processes import World
 from tunewright.train.rehearsal import Rehearsal, rehearse
+from tunewright.train.watchdog import watched
 from tunewright.train.weighting import Weighted
+
+PATIENCE = 600.0
+"""Seconds that a process of several may go without finishing a step, where the recipe does not say."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     """
     started = datetime.now(UTC)
     world = World.join()
-    say = _speaker(quiet or not world.main)
+    say = speaker(quiet or not world.main)
     if world.main:
         output.check(folder, recipe, resume=resume, overwrite=overwrite)
         check_trackers(recipe.train.trackers)
@@ -86,7 +90,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     if resume and (found := latest(folder / output.CHECKPOINTS)):
         unpack(loop, found)
         say(f"Resuming after step {loop.state.step} of {loop.total}.")
-    with _stopped_by_signals(loop):
+    with _stopped_by_signals(loop), watched(loop, _patience(recipe, world)):
         loop.run()
     after = _measured(assembly, "after", say)
     with assembly.attached.disabled():
@@ -178,6 +182,12 @@ def _check_watched(assembly: Assembly) -> None:
             )  # fmt: skip
 
 
+def _patience(recipe: Recipe, world: World) -> float:
+    """Seconds without a finished step after which the stacks are written. One process alone waits for no other."""
+    chosen = recipe.train.watchdog
+    return chosen if chosen is not None else PATIENCE if world.size > 1 else 0.0
+
+
 def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list[Scores]:
     if not assembly.recipe.evaluate:
         return []
@@ -223,5 +233,6 @@ def _stopped_by_signals(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _speaker(quiet: bool) -> Callable[[str], None]:
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """What tells a user on standard error how far the work is."""
     return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))

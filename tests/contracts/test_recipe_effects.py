@@ -80,6 +80,7 @@ ELSEWHERE = {
     "train.compile": "unit/core/test_run_options.py::test_compiled_model_trains_to_the_same_losses",
     "train.shard": "unit/train/test_loop_processes.py::test_two_processes_equal_one",
     "train.threads": "unit/core/test_run_options.py::test_threads",
+    "train.watchdog": "unit/train/test_watchdog.py::test_the_recipe_says_how_long_a_step_may_take",
 }
 """Options whose effect no tiny run of this process can show (they need a hub, another run, time, or two processes) ->
 the test that shows it."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunewright.cli._app import Changes, Json, Quiet, RecipePath, app, print_json
+
+if TYPE_CHECKING:
+    from tunewright.pipeline import Run
 
 
 @app.command()
@@ -40,7 +43,6 @@ def run(
     """
     from tunewright.pipeline import run as start
     from tunewright.recipe import Recipe
-    from tunewright.report import console
 
     if len(recipes) > 1:
         _chain(recipes, output, set_ or (), resume, overwrite, json_, quiet)
@@ -50,11 +52,36 @@ def run(
         Recipe.read(recipe, set_ or ()), output or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite,
         quiet=quiet or json_,
     )  # fmt: skip
-    if done.assembly.world.main:
-        if json_:
-            print_json({"output": str(done.folder), **done.evidence.model_dump(mode="json")})
-        else:
-            console.show(done.evidence, done.folder)
+    _show(done, json_)
+
+
+@app.command("resume")
+def resume_(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of an interrupted run.", show_default=False)
+    ],
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Prove that resuming is the same run, bit for bit; the folder is only read."),
+    ] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with an interrupted run from its newest checkpoint, by the recipe that its folder holds.
+
+    --verify takes two steps from the newest checkpoint that has two left, in one go, and again with a save and a load
+    into a new loop between them. Losses, trained tensors, optimizer and position must be equal in every bit; the first
+    that is not is named with its size, and the exit status is 1. A finished run can be verified too.
+
+    A chain goes on with `tunewright run RECIPE... --resume`, and a pretraining with `tunewright pretrain --resume`.
+    """
+    from tunewright.pipeline import run as start
+    from tunewright.verify import unfinished
+
+    if verify:
+        _verify(run_folder, json_, quiet)
+        return
+    _show(start(unfinished(run_folder), run_folder, resume=True, quiet=quiet or json_), json_)
 
 
 @app.command()
@@ -67,14 +94,9 @@ def demo(
     """Tune the embedded model on multi-step word problems, and show what changed. Nothing is downloaded."""
     from tunewright.pipeline import run as start
     from tunewright.recipe import Recipe
-    from tunewright.report import console
 
     folder = output or _fresh(Path("runs") / "demo")
-    done = start(Recipe.of(**DEMO), folder, quiet=json_)
-    if json_:
-        print_json({"output": str(done.folder), **done.evidence.model_dump(mode="json")})
-    else:
-        console.show(done.evidence, done.folder)
+    _show(start(Recipe.of(**DEMO), folder, quiet=json_), json_)
 
 
 @app.command()
@@ -131,6 +153,35 @@ DEMO = {
     "evaluate": [{"task": "exact_match", "answer": "after '####'"}, "perplexity", "retention"],
 }
 """The recipe of `tunewright demo`."""
+
+
+def _show(done: Run, json_: bool) -> None:
+    """Prints what a finished run proved."""
+    from tunewright.report import console
+
+    if not done.assembly.world.main:
+        return
+    if json_:
+        print_json({"output": str(done.folder), **done.evidence.model_dump(mode="json")})
+    else:
+        console.show(done.evidence, done.folder)
+
+
+def _verify(folder: Path, json_: bool, quiet: bool) -> None:
+    from tunewright.errors import Fault
+    from tunewright.train.processes import World
+    from tunewright.verify import verify
+
+    proof = verify(folder, quiet or json_)
+    if World.join().main:
+        if json_:
+            print_json(proof.plain())
+        else:
+            typer.echo(proof)
+            if proof.difference is None:
+                typer.echo("equal")
+    if proof.difference is not None:
+        raise Fault(f"resuming {folder} is not the same run. {proof.difference}.")
 
 
 def _chain(

@@ -262,6 +262,12 @@ class TrainSpec(Section):
         ("tensorboard",), "Where metrics go besides metrics.jsonl.", changes="files", to=()
     )
     threads: int | None = option(None, "Processor threads; default all.", changes="log", to=None, ge=1)
+    watchdog: float | None = option(
+        None, "Seconds without a finished step (evaluations and saves between two steps count) after which every process"
+        " writes rank, step and the Python stacks of its threads to standard error, and again after each further such"
+        " time; 0 for never. Default 600 where a run has several processes, never where it has one.",
+        changes="log", to=None, ge=0, le=1e6,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainSpec:

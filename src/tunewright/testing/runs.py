@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +26,8 @@ from tunewright.optimize.optimizers.base import Optimizer
 from tunewright.optimize.schedules.base import Schedule
 from tunewright.testing.models import tiny
 from tunewright.testing.tables import plan_of, random_table
-from tunewright.train.loop import Loop, Settings, Step
+from tunewright.train.loop import Loop, Settings
+from tunewright.train.loop import Steps as Steps
 from tunewright.train.processes import World
 from tunewright.train.weighting import Weighted
 
@@ -44,16 +45,6 @@ def usual_parts() -> dict[str, Method]:
         "optimizer": catalog.find("optimizer", "adamw")(lr=1e-2),  # type: ignore[call-arg]
         "schedule": catalog.find("schedule", "cosine")(warmup=0.0),  # type: ignore[call-arg]
     }
-
-
-@dataclass
-class Steps(Hook):
-    """A hook that keeps every step's account."""
-
-    done: list[Step] = field(default_factory=list)
-
-    def after_step(self, loop: Loop, step: Step) -> None:
-        self.done.append(step)
 
 
 def tiny_policy(model: Any = None, dtype: torch.dtype = torch.float32) -> Policy:

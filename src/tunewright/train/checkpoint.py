@@ -76,9 +76,14 @@ def read_folder(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
     return tensors, json.loads((folder / "state.json").read_text())
 
 
-def latest(root: Path) -> Path | None:
-    """The newest whole checkpoint below `root`, passing over damaged ones, or None."""
+def latest(root: Path, before: int | None = None) -> Path | None:
+    """The newest whole checkpoint below `root`, of a step before `before` where that is given, or None.
+
+    Damaged ones are passed over.
+    """
     for folder in sorted(root.glob("step-*"), reverse=True):
+        if before is not None and int(folder.name.removeprefix("step-")) >= before:
+            continue
         try:
             verify(folder)
         except BadInput:

@@ -184,15 +184,14 @@ class Loop:
 
         For methods that look ahead: take a `snapshot` before and `restore` it afterwards.
         """
-        hooks, usual, self.hooks, found = self.hooks, self.factor, [_Losses()], list[float]()
-        self.factor = lambda step, total: factor
+        hooks, usual, taken = self.hooks, self.factor, Steps()
+        self.hooks, self.factor = [taken], lambda step, total: factor
         try:
             for _ in range(min(steps, self.total - self.state.step)):
                 self._step()
-            found = self.hooks[0].found  # type: ignore[attr-defined]
         finally:
             self.hooks, self.factor = hooks, usual
-        return found
+        return [step.loss for step in taken.done]
 
     def _step(self) -> None:
         for hook in self.hooks:
@@ -298,11 +297,11 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-class _Losses(Hook):
-    """Keeps the loss of every step."""
+@dataclass
+class Steps(Hook):
+    """Keeps the account of every step."""
 
-    def __init__(self) -> None:
-        self.found: list[float] = []
+    done: list[Step] = field(default_factory=list)
 
     def after_step(self, loop: Loop, step: Step) -> None:
-        self.found.append(step.loss)
+        self.done.append(step)
