@@ -82,13 +82,12 @@ def latest(root: Path, before: int | None = None) -> Path | None:
     Damaged ones are passed over.
     """
     for folder in sorted(root.glob("step-*"), reverse=True):
-        if before is not None and int(folder.name.removeprefix("step-")) >= before:
-            continue
         try:
             verify(folder)
         except BadInput:
             continue
-        return folder
+        if before is None or json.loads((folder / "state.json").read_text())["state"]["step"] < before:
+            return folder
     return None
 
 

@@ -107,6 +107,14 @@ def test_of_another_adapter_it_is_refused(whole):
         unpack(tiny_loop({"adapter": LoRA(rank=2)}, steps=6), whole)
 
 
+def test_the_latest_before_a_step(tmp_path):
+    loop = tiny_loop(steps=6, hooks=[Checkpoints(tmp_path, every=2, keep=9)])
+    loop.run()
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / "step-copy")
+    assert [latest(tmp_path, before).name for before in (6, 5, 4)] == ["step-copy", "step-copy", "step-00000002"]
+    assert latest(tmp_path, 2) is None
+
+
 def test_without_any_there_is_no_latest(tmp_path):
     assert latest(tmp_path) is None
     assert latest(tmp_path / "absent") is None
