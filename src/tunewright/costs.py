@@ -21,6 +21,20 @@ MICRO_BATCH_VALUES, FEWEST, MOST = 1 << 19, 512, 1024
 for each other, more take memory and are no faster."""
 
 
+WATTS = 10.0
+"""Power of a processor core at work, for estimates of energy."""
+
+
+def watts() -> float | None:
+    """Power of this process's device at work: an accelerator's own reading where it gives one, else so much per thread."""
+    if not torch.cuda.is_available():
+        return WATTS * torch.get_num_threads()
+    try:
+        return torch.cuda.power_draw() / 1000
+    except Exception:  # Without NVML's Python package there is no reading.
+        return None
+
+
 def micro_batch_tokens(device: torch.device, width: int) -> int:
     """The micro-batch in tokens for a kind of device and a model of `width` hidden values per token."""
     if device.type != "cpu":

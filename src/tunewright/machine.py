@@ -50,6 +50,15 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def kind(device: str, processes: int) -> str:
+    """The kind of machine in words: runs of one kind take about the same time. `device` is torch's type of it."""
+    found = hardware()
+    parts = [found["system"], f"{found['cores']} cores", f"{found['threads']} threads", found["capability"]]
+    if device != "cpu":
+        parts = [found["system"], found["accelerator"] or device]
+    return ", ".join([*parts, *([f"{processes} processes"] if processes > 1 else [])])
+
+
 def matmul_flops(dtype: Any, size: int = 1024, seconds: float = 0.3) -> float:
     """Floating-point operations per second of a product of two square matrices of `size`, best of repeated trials."""
     import torch
@@ -80,9 +89,11 @@ def prepared_data() -> dict[str, Any]:
 
 
 def report() -> dict[str, dict[str, Any]]:
-    """Machine, versions, what a run here would use, the prepared data kept here, and which optional packages are there."""
+    """Machine, versions, what a run here would use, the prepared data kept here, how well runs here were predicted, and
+    which optional packages are there."""
     from importlib.util import find_spec
 
+    from tunewright import hindsight
     from tunewright.models.load import resolve_precision
     from tunewright.train.processes import World
 
@@ -97,5 +108,6 @@ def report() -> dict[str, dict[str, Any]]:
             "precision": resolve_precision("auto"),
         },
         "prepared data": prepared_data(),
+        "actual against planned": hindsight.errors(kind(world.device.type, world.size)),
         "optional packages": {name: "installed" if find_spec(name) else "not installed" for name in extras},
     }

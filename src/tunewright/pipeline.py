@@ -14,7 +14,8 @@ from typing import cast
 
 from safetensors import SafetensorError
 
-from tunewright import output
+import tunewright
+from tunewright import hindsight, machine, output
 from tunewright.adapters.base import Attached
 from tunewright.assembly import EVALUATION_TOKENS, Assembly, assemble
 from tunewright.data.order.base import Order
@@ -31,9 +32,10 @@ from tunewright.optimize.schedules.base import Schedule
 from tunewright.recipe import Recipe
 from tunewright.regularize.base import Regularizer
 from tunewright.report.evidence import Evidence
-from tunewright.results import evidence_of, save_adapter, write_report
+from tunewright.results import evidence_of, hardest_rows, save_adapter, write_report
 from tunewright.train.checkpoint import Checkpoints, latest, unpack
 from tunewright.train.loop import Loop
+from tunewright.train.memory import Phases
 from tunewright.train.metrics import Metrics, ProgressBar, check_trackers
 from tunewright.train.processes import World
 from tunewright.train.rehearsal import Rehearsal, rehearse
@@ -69,13 +71,18 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     if world.main:
         output.check(folder, recipe, resume=resume, overwrite=overwrite)
         check_trackers(recipe.train.trackers)
+    memory = Phases()
+    memory.begin("loading")
     assembly = assemble(recipe, world, say)
     _check_watched(assembly)
     tasks = recipe.evaluate
+    if tasks:
+        memory.begin("measuring before")
     goes_on = recipe.model.adapter is not None and recipe.model.adapter_as == "start"
     with nullcontext() if goes_on else assembly.policy.start():
         before = _measured(assembly, "before", say)
         few_shot = with_shots(assembly.subject(), tasks)
+    memory.begin("preparing")
     # Only what can begin may discard what an earlier run wrote.
     if world.main:
         output.claim(folder, recipe, resume=resume, overwrite=overwrite)
@@ -86,28 +93,38 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, overwrite: bool =
     rehearsal = None
     if recipe.train.rehearsal:
         say("Rehearsing the longest batch, one evaluation and a save ...")
+        memory.begin("rehearsal")
         rehearsal = trial(loop, assembly, folder)
+    memory.begin("training")
     if resume and (found := latest(folder / output.CHECKPOINTS)):
         unpack(loop, found)
         say(f"Resuming after step {loop.state.step} of {loop.total}.")
     with _stopped_by_signals(loop), watched(loop, _patience(recipe, world)):
         loop.run()
+    memory.begin("measuring after")
     after = _measured(assembly, "after", say)
     with assembly.attached.disabled():
         canaries = fixtures.answers(assembly.subject())
     warnings = omitted(assembly.subject(), tasks)
-    evidence = evidence_of(assembly, loop, before, after, few_shot, rehearsal, started, warnings)
+    hardest = hardest_rows(assembly) if before else []
+    memory.begin("saving")
     # Sharded weights are gathered by all processes together, so each of them saves; the main one's files are kept.
     with nullcontext(folder) if world.main else tempfile.TemporaryDirectory() as place:
         try:
             save_adapter(Path(place) / output.ADAPTER, assembly)
             fixtures.keep(Path(place), assembly.subject(), canaries)
+            memory.end()
+            evidence = evidence_of(
+                assembly, loop, before, after, few_shot, hardest, rehearsal, memory.done, started, warnings
+            )
             if world.main:
                 write_report(folder, evidence)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             hint = "Free space or permissions, then --resume from the last checkpoint."
             raise BadInput(f"the result cannot be written: {reason}", file=folder, hint=hint) from None
+    if world.main:
+        _remember(evidence, assembly, loop, say)
     world.wait()
     return Run(folder, evidence, assembly)
 
@@ -188,6 +205,23 @@ def _patience(recipe: Recipe, world: World) -> float:
     return chosen if chosen is not None else PATIENCE if world.size > 1 else 0.0
 
 
+def _remember(evidence: Evidence, assembly: Assembly, loop: Loop, say: Callable[[str], None]) -> None:
+    """Keeps the prediction beside the fact for later plans, unless the recipe keeps nothing or the plan was cut short."""
+    plan = evidence.plan
+    if plan is None or not assembly.recipe.data.cache or loop.state.step < loop.total:
+        return
+    seconds, took = plan.predicted_seconds, plan.actual_seconds
+    memory, peak = plan.predicted_memory_bytes, plan.actual_memory_bytes
+    if not (seconds and took and memory and peak):
+        return
+    kind = machine.kind(assembly.world.device.type, assembly.world.size)
+    found = hindsight.Outcome(kind, assembly.precision, tunewright.__version__, seconds, took, memory, peak)
+    try:
+        hindsight.remember(found)
+    except OSError as error:
+        say(f"What this run took is not kept for later plans: {error.strerror or error}.")
+
+
 def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list[Scores]:
     if not assembly.recipe.evaluate:
         return []
@@ -196,19 +230,23 @@ def _measured(assembly: Assembly, when: str, say: Callable[[str], None]) -> list
 
 
 def trial(loop: Loop, assembly: Assembly, folder: Path, seconds: float = 0.0) -> Rehearsal:
-    """Tries the longest batch, an evaluation, a generation and a save; then steps for about `seconds`, timed.
+    """Tries the longest batch, a step, an evaluation of two rows with its generation, and a save.
 
-    With `seconds`, the evaluation fills a whole batch and the canaries answer, so that memory peaks as in the run.
+    With `seconds`, the trial goes on: an evaluation fills a whole batch and the canaries answer, so that memory peaks as
+    in the run, and steps take about so long.
     """
+    scratch = folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}"
+    answer = lambda: fixtures.answers(assembly.subject())
+    short, full = (lambda: measure_rows(assembly, 2)), (lambda: measure_rows(assembly))
+    return rehearse(loop, scratch, [short], [full, answer], seconds)
+
+
+def measure_rows(assembly: Assembly, rows: int | None = None) -> None:
+    """Goes through the recipe's tasks on a few rows, or on as many as an evaluation computes at once."""
     tasks = [task for task in assembly.recipe.evaluate if isinstance(task, Task)]
-    others: list[Callable[[], object]] = []
     if tasks:
         mean = max(1.0, float(assembly.data.eval.lengths.mean()))
-        rows = max(2, round(EVALUATION_TOKENS / mean)) if seconds else 2
-        others.append(lambda: measure(assembly.subject(rows), tasks))
-    if seconds:
-        others.append(lambda: fixtures.answers(assembly.subject()))
-    return rehearse(loop, folder / output.CHECKPOINTS / f".rehearsal-{assembly.world.rank}", others, seconds)
+        measure(assembly.subject(rows or max(2, round(EVALUATION_TOKENS / mean))), tasks)
 
 
 @contextmanager

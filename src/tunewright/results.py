@@ -23,7 +23,8 @@ from tunewright.models.shards import whole
 from tunewright.report import evidence as proof
 from tunewright.report import html
 from tunewright.train.loop import Loop
-from tunewright.train.rehearsal import Rehearsal, peak_memory
+from tunewright.train.memory import Phase, peak_memory
+from tunewright.train.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from tunewright.assembly import Assembly
@@ -60,14 +61,14 @@ def evidence_of(
     before: Sequence[Scores],
     after: Sequence[Scores],
     few_shot: Sequence[Scores],
+    hardest: Sequence[proof.HardRow],
     trial: Rehearsal | None,
+    phases: Sequence[Phase],
     started: datetime,
     warnings: Iterable[str],
 ) -> proof.Evidence:
     """Everything the run measured, as it is written down."""
     measures = compare(before, after, few_shot)
-    # Scored before the costs are told, so that the peak of memory is that of the whole run.
-    hardest = tuple(_hardest(assembly)) if before else ()
     return proof.Evidence(
         verdict=verdict(measures),
         about=proof.About(
@@ -77,12 +78,12 @@ def evidence_of(
             started=started.isoformat(timespec="seconds"),
         ),
         measures=tuple(proof.Measure.model_validate(one) for one in measures),
-        cost=cost_of(assembly, loop),
+        cost=cost_of(assembly, loop, phases),
         plan=_plan(loop, trial),
         settings=_settings(assembly, loop),
         data=_data(assembly, [*assembly.data.warnings, *warnings]),
         examples=tuple(_examples(before, after)),
-        hardest=hardest,
+        hardest=tuple(hardest),
         calibration=tuple(_calibrations(before, after)),
         formats=tuple(_formats(before, after)),
         sensitivity=tuple(_sensitivities(before, after)),
@@ -98,8 +99,8 @@ def write_report(folder: Path, found: proof.Evidence) -> None:
     html.write(folder, found, folder / output.METRICS, (folder / output.RECIPE).read_text())
 
 
-def cost_of(assembly: Assembly, loop: Loop) -> proof.Cost:
-    """Tokens, seconds of the steps alone, memory and operations."""
+def cost_of(assembly: Assembly, loop: Loop, phases: Sequence[Phase]) -> proof.Cost:
+    """Tokens, seconds of the steps alone, memory (whole and by phase) and operations."""
     state = loop.state
     return proof.Cost(
         tokens=state.tokens,
@@ -107,6 +108,15 @@ def cost_of(assembly: Assembly, loop: Loop) -> proof.Cost:
         tokens_per_second=state.tokens / state.seconds if state.seconds else None,
         peak_memory_bytes=peak_memory(),
         train_flops=flops_of(loop, assembly),
+        peak_by_phase=tuple(
+            proof.PhasePeak(
+                phase=one.name,
+                peak_memory_bytes=one.peak_bytes,
+                device_memory_bytes=one.device_bytes,
+                so_far=one.so_far,
+            )
+            for one in phases
+        ),
     )
 
 
@@ -182,7 +192,8 @@ def _examples(before: Sequence[Scores], after: Sequence[Scores]) -> list[proof.E
     return [*worse, *better, *same]
 
 
-def _hardest(assembly: Assembly) -> list[proof.HardRow]:
+def hardest_rows(assembly: Assembly) -> list[proof.HardRow]:
+    """The training rows that the model finds least likely, of at most 512 spread evenly over them."""
     table = assembly.data.train
     chosen = np.unique(np.linspace(0, len(table) - 1, min(JUDGED, len(table))).round().astype(np.int64))
     losses, weights = sequence_losses(assembly.policy, table.taken(chosen), assembly.evaluation_tokens)

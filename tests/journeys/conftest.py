@@ -1,18 +1,11 @@
 """A tiny model on disk, and the real models and data beside the checkout."""
 
-import os
 from pathlib import Path
 
 import pytest
 from command_line import pairs, rows_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """Prepared data is kept apart from the user's."""
-    os.environ["TUNEWRIGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,15 @@ def test_a_run_leaves_what_it_promises(done):
     assert {path.name for path in folder.iterdir()} == LEFT | {"adapter", "checkpoints"}
     found, measures = evidence(folder)
     assert measures["perplexity"]["after"] < measures["perplexity"]["before"]
-    assert set(found["cost"]) == {"tokens", "seconds", "tokens_per_second", "peak_memory_bytes", "train_flops"}
+    cost = found["cost"]
+    assert set(cost) == {
+        "tokens", "seconds", "tokens_per_second", "peak_memory_bytes", "train_flops", "peak_by_phase",
+    }  # fmt: skip
+    assert [one["phase"] for one in cost["peak_by_phase"]] == [
+        "loading", "measuring before", "preparing", "rehearsal", "training", "measuring after", "saving",
+    ]  # fmt: skip
+    assert cost["peak_memory_bytes"] >= max(one["peak_memory_bytes"] for one in cost["peak_by_phase"]) > 1e8
+    assert found["plan"]["actual_memory_bytes"] == cost["peak_memory_bytes"]
     assert "held-out loss" in found["verdict"]
     lock = json.loads((folder / "lock.json").read_text())
     assert len(lock["data"]) == 2 and lock["seed"] == 0 and "model.safetensors" in lock["model"]["files"]
@@ -268,6 +276,33 @@ def test_plan_writes_nothing(small, tmp_path):
     assert 0 < found["trained_parameters"] < found["all_parameters"]
     assert "fits" in good("plan", recipe).out
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_teach_plans_how_far_they_are_off(small, tmp_path, monkeypatch):
+    """A run is recorded unless it keeps or predicts nothing; of five, the plan makes intervals and the doctor quantiles."""
+    monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+    recipe = written(tmp_path, {**small, "evaluate": []})
+    first = good("plan", recipe, "--price-per-hour", 2, "--json").json()
+    assert first["recorded"] == 0 and first["seconds_range"] is None
+    assert first["joules"] == pytest.approx(first["watts"] * first["seconds"])
+    assert first["money"] == pytest.approx(first["seconds"] / 1800)
+    good("run", recipe, "--output", tmp_path / "kept", "--set", "data.cache=false")
+    good("run", recipe, "--output", tmp_path / "untold", "--set", "train.rehearsal=false")
+    recorded = tmp_path / "cache" / "predictions.jsonl"
+    assert not recorded.exists()
+    good("run", recipe, "--output", tmp_path / "out")
+    [line] = recorded.read_text().splitlines()
+    plan, told = evidence(tmp_path / "out")[0]["plan"], json.loads(line)
+    assert all(told[f"{which}_seconds"] == plan[f"{which}_seconds"] for which in ("predicted", "actual"))
+    assert all(told[f"{which}_bytes"] == plan[f"{which}_memory_bytes"] for which in ("predicted", "actual"))
+    recorded.write_text("".join(json.dumps({**told, "actual_seconds": 2.0 + n}) + "\n" for n in range(5)))
+    found = good("plan", recipe, "--json").json()
+    assert found["recorded"] == 5 and 0 < found["seconds_range"][0] < found["seconds_range"][1]
+    assert found["joules_range"][1] == pytest.approx(found["watts"] * found["seconds_range"][1])
+    assert found["money"] is None is found["money_range"]
+    assert "8 of 10 such runs, by 5 runs recorded here" in good("plan", recipe).out
+    told = good("doctor", "--json").json()["actual against planned"]
+    assert told["runs"] == 5 and told["time_ratio_10"] <= told["time_ratio"] <= told["time_ratio_90"]
 
 
 @pytest.mark.slow

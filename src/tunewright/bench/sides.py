@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from tunewright.adapters.base import Attached
 from tunewright.bench.jobs import RANK, ROWS, WARM_UP, Job, sequences
 from tunewright.data.batches import Indices, Plan, Share
+from tunewright.train.memory import high_water
 
 
 class _Gate:
@@ -38,23 +38,13 @@ class _Gate:
         self._say(time.perf_counter() - self._since)
         order = sys.stdin.readline()
         if not order:
-            self._say(_peak_memory())
+            self._say(high_water())
             raise SystemExit
         self._left, self._since = int(order), time.perf_counter()
 
     def _say(self, value: float) -> None:
         self._out.write(f"{value}\n")
         self._out.flush()
-
-
-def _peak_memory() -> int:
-    # A process inherits the peak of `ru_maxrss` from the one that started it, unlike this.
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
-    from tunewright.train.rehearsal import peak_memory
-
-    return peak_memory()
 
 
 class _InOrder(Plan):

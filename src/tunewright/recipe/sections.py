@@ -195,8 +195,9 @@ class DataSpec(Reading):
         " is proven to keep them apart.", changes="log", to="on",
     )  # fmt: skip
     cache: bool = option(
-        True, "Keep tokenised data for the next run, found again by content hash.", changes="files", to=False
-    )
+        True, "Keep tokenised data for the next run, found again by content hash, and for later plans what this run took"
+        " against what was predicted.", changes="files", to=False,
+    )  # fmt: skip
 
 
 class EarlyStop(Section):

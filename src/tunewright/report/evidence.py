@@ -65,14 +65,28 @@ class Measure(Part):
         return "changed" if self.finding in ("higher", "lower") else "open"
 
 
+class PhasePeak(Part):
+    """The most memory that one phase of the run took."""
+
+    phase: str = Field(description="What the run did.")
+    peak_memory_bytes: int = Field(description="Largest resident memory of the process during the phase.")
+    device_memory_bytes: int | None = Field(
+        None, description="Most bytes of tensors on the accelerator, where it has one."
+    )
+    so_far: bool = Field(
+        False, description="The resident peak is that of all phases so far, since the system keeps one for the process."
+    )
+
+
 class Cost(Part):
     """What the run took."""
 
     tokens: int = Field(description="Tokens trained on, padding not counted.")
     seconds: Number = Field(description="Duration of training, evaluation not counted.")
     tokens_per_second: Number = Field(description="Between the first and the last step, without evaluation.")
-    peak_memory_bytes: int | None = Field(description="Largest resident memory of the process.")
+    peak_memory_bytes: int | None = Field(description="Largest resident memory of the process during the run.")
     train_flops: Number = Field(description="Floating-point operations of training.")
+    peak_by_phase: tuple[PhasePeak, ...] = Field((), description="Largest memory of every phase, in order.")
 
 
 class Plan(Part):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from tunewright.data.batches import Batch, collate, rounded
 from tunewright.errors import BadInput, NotFinite, out_of_memory
 from tunewright.train.checkpoint import pack, unpack, write_folder
 from tunewright.train.loop import Loop
+from tunewright.train.memory import high_water, peak_memory
 
 SHAPES = 8
 """Shapes of micro-batches tried besides the largest, to learn what each leaves in memory."""
@@ -29,19 +29,28 @@ class Rehearsal:
     """What the trial measured: peak resident memory in bytes, and seconds per training token.
 
     The memory is what was seen and, where a processor keeps a compiled kernel for every shape of a micro-batch, what the
-    plan's shapes that were not tried will leave if each leaves as much as those that were.
+    plan's shapes that were not tried will leave if each leaves as much as those that were. The time is that of one step.
+    `longer` is what a longer trial, which goes on from there, measured: with full evaluations and more steps.
     """
 
     peak_memory_bytes: int
     seconds_per_token: float
+    longer: Rehearsal | None = None
 
 
-def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] = (), seconds: float = 0.0) -> Rehearsal:
+def rehearse(
+    loop: Loop,
+    scratch: Path,
+    others: Sequence[Callable[[], object]] = (),
+    further: Sequence[Callable[[], object]] = (),
+    seconds: float = 0.0,
+) -> Rehearsal:
     """Tries what the run will do: a save, the largest micro-batch and a step, and `others` (evaluation, generation).
 
-    An optimizer step of the plan, or as many as fill `seconds`, are timed. Weights, optimizer, position and random state are put back
-    from the save that was tried; hooks are not called. Raises `BadInput` when memory or disk do not suffice: nothing is
-    put back then, which could need memory again.
+    An optimizer step of the plan is timed. With `seconds`, a longer trial goes on with what is `further` done, and as
+    many steps as fill them. Weights, optimizer, position and random state are put back from the save that was tried;
+    hooks are not called. Raises `BadInput` when memory or disk do not suffice: nothing is put back then, which could
+    need memory again.
     """
     hooks = loop.hooks
     try:
@@ -51,8 +60,13 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
         for other in others:
             other()
         kept = _left_by_shapes(loop)
-        seconds_per_token = _timed(loop, seconds)
-        peak = peak_memory() + kept
+        # What shapes leave comes on top of what training takes; what was needed before it may have been more.
+        found = Rehearsal(seconds_per_token=_timed(loop), peak_memory_bytes=max(peak_memory(), high_water() + kept))
+        if seconds:
+            for one in further:
+                one()
+            pace = _timed(loop, seconds) if loop.state.step < loop.total else found.seconds_per_token
+            found = replace(found, longer=Rehearsal(max(peak_memory(), high_water() + kept), pace))
         loop.optimizer.state.clear()
         loop.optimizer.zero_grad(set_to_none=True)
         loop.hooks = hooks
@@ -69,7 +83,7 @@ def rehearse(loop: Loop, scratch: Path, others: Sequence[Callable[[], object]] =
     finally:
         loop.hooks = hooks
         shutil.rmtree(scratch, ignore_errors=True)
-    return Rehearsal(peak, seconds_per_token)
+    return found
 
 
 def largest(loop: Loop) -> Batch:
@@ -121,28 +135,17 @@ def _left_by_shapes(loop: Loop) -> int:
                 shapes[len(group), width] = collate(loop.table, group, packed, settings.pad, settings.width_multiple)
     order = sorted(shapes)
     tried = order[:: -(-len(order) // SHAPES)]
-    before = peak_memory()
+    before = high_water()
     for shape in tried:
         _there_and_back(loop, shapes[shape].to(loop.world.device))
         loop.optimizer.zero_grad(set_to_none=True)
-    return round((peak_memory() - before) * (len(order) - len(tried)) / len(tried))
+    return round((high_water() - before) * (len(order) - len(tried)) / len(tried))
 
 
-def _timed(loop: Loop, seconds: float) -> float:
-    """Seconds per token of a step, or of as many as fill `seconds` after a first one, which is slower than the rest."""
-    if seconds:
-        loop.advance(1)
+def _timed(loop: Loop, seconds: float = 0.0) -> float:
+    """Seconds per token of a step, or of as many as fill `seconds` while there are some."""
     started, tokens = time.perf_counter(), loop.state.tokens
     loop.advance(1)
     while time.perf_counter() - started < seconds and loop.state.step < loop.total:
         loop.advance(1)
     return (time.perf_counter() - started) / max(1, loop.state.tokens - tokens)
-
-
-def peak_memory() -> int:
-    """The process's peak resident memory in bytes."""
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(peak * (1 if sys.platform == "darwin" else 1024), psutil.Process().memory_info().rss)

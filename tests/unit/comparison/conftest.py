@@ -1,15 +1,8 @@
 """A tiny recipe to compare, and finished comparisons made of numbers alone."""
 
-import os
-
 import numpy as np
 import pytest
 from comparison_rows import rows
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    os.environ["TUNEWRIGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

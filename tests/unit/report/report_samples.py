@@ -18,6 +18,7 @@ from tunewright.report.evidence import (
     FewShot,
     HardRow,
     Measure,
+    PhasePeak,
     Plan,
     Settings,
     Source,
@@ -96,7 +97,10 @@ def ordinary() -> Evidence:
         ),
         cost=Cost(
             tokens=1_843_200, seconds=151.4, tokens_per_second=12_410.0, peak_memory_bytes=612_000_000,
-            train_flops=5.9e13,
+            train_flops=5.9e13, peak_by_phase=(
+                PhasePeak(phase="loading", peak_memory_bytes=402_000_000),
+                PhasePeak(phase="training", peak_memory_bytes=612_000_000),
+            ),
         ),
         plan=Plan(
             predicted_memory_bytes=655_000_000, actual_memory_bytes=612_000_000, predicted_seconds=138.0,

@@ -30,7 +30,14 @@ def test_measures_and_cost_have_the_fields_others_read(tmp_path):
     assert {"name", "kind", "metric", "before", "after", "delta", "low", "high", "n", "higher_is_better"} <= set(
         loaded["measures"][0]
     )
-    assert set(loaded["cost"]) == {"tokens", "seconds", "tokens_per_second", "peak_memory_bytes", "train_flops"}
+    assert set(loaded["cost"]) == {
+        "tokens",
+        "seconds",
+        "tokens_per_second",
+        "peak_memory_bytes",
+        "train_flops",
+        "peak_by_phase",
+    }
 
 
 def test_the_schema_describes_every_field():

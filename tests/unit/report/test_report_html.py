@@ -115,3 +115,24 @@ def test_a_text_of_any_length_stays_readable(tmp_path):
     evidence = samples.single().model_copy(update={"verdict": "x" * 100_000})
     source = html.render(evidence, tmp_path / "none.jsonl", samples.RECIPE)
     assert "80,000 more characters in evidence.json" in source
+
+
+def test_the_peak_of_every_phase_is_told(tmp_path):
+    assert (
+        "Peak memory by phase Phase Peak memory Loading 402 MB Training 612 MB" in page(samples.ordinary, tmp_path).text
+    )
+    assert "by phase" not in page(samples.nothing, tmp_path).text
+
+
+def test_peaks_so_far_and_those_of_an_accelerator_are_named(tmp_path):
+    def made():
+        evidence = samples.ordinary()
+        phases = [
+            samples.PhasePeak(phase="loading", peak_memory_bytes=10**9, device_memory_bytes=7 * 10**9, so_far=True),
+            samples.PhasePeak(phase="training", peak_memory_bytes=10**9, device_memory_bytes=None, so_far=True),
+        ]
+        return evidence.model_copy(update={"cost": evidence.cost.model_copy(update={"peak_by_phase": phases})})
+
+    shown = page(made, tmp_path).text
+    assert "one peak for the whole process" in shown
+    assert "Phase Peak memory so far On the accelerator Loading 1.0 GB 7.0 GB Training 1.0 GB –" in shown
