@@ -15,14 +15,14 @@ from tunewright.claims._nano import recipe
 from tunewright.claims._pretrained import with_data
 from tunewright.claims.base import Bench, Criterion, Findings
 
-STEPS, PARTS, ROWS, WRONG = 48, 3, 200, 0.3
+STEPS, PARTS, ROWS, HELD, WRONG = 48, 3, 200, 450, 0.3
 
 
 class AlignedLead(OnRows):
     """On rows of which three in ten are wrong, asking for a lead over an aligned model ends with more right answers.
 
     Reviews to be called positive, negative or mixed: the aligned model is the embedded one after 40 steps on 400 right
-    rows, the trained one LoRA on the embedded model for 48 steps of 512 tokens of 200 others. Right answers of 150 rows
+    rows, the trained one LoRA on the embedded model for 48 steps of 512 tokens of 200 others. Right answers of 450 rows
     are counted after each third; the fall is the best count minus the last. On translations fourteen seeds gave 0.4 points
     [-0.3, 1.1], where one was asked for. One aligned model, not several; no preference tuning after.
     """
@@ -45,9 +45,11 @@ class AlignedLead(OnRows):
         Criterion("right answers, PoFT minus SFT", "above", 0.01, "share"),
         Criterion("fall from the best third, PoFT minus SFT", "below", 0.0, "share"),
     )
-    seeds: ClassVar[int] = 8
-    budget: ClassVar[str] = "48 steps of 512 tokens, two rates on one seed, then eight seeds"
-    recipe: ClassVar[Mapping[str, Any]] = recipe("sentiment", steps=STEPS, tokens=512, evaluate=["exact_match"])
+    seeds: ClassVar[int] = 10
+    budget: ClassVar[str] = "48 steps of 512 tokens, two rates on one seed, then ten seeds"
+    recipe: ClassVar[Mapping[str, Any]] = recipe(
+        "sentiment", steps=STEPS, tokens=512, held=HELD, evaluate=["exact_match"]
+    )
     rates: ClassVar[Sequence[float]] = (1e-3, 3e-3)
     tuned_by: ClassVar[str] = "exact_match"
     changes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"sft": {}, "poft": {"objective": "poft"}}
