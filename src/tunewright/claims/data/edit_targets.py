@@ -61,8 +61,8 @@ class EditTargets(Claim):
         Criterion("log time of the test set, edits over whole", "below", 0.0, "log ratio"),
         Criterion("exact match of edits", "above", 10.0, "points"),
     )
-    seeds: ClassVar[int] = 5
-    budget: ClassVar[str] = "70 steps of 1,024 tokens, two rates on one seed, then five seeds, per arm"
+    seeds: ClassVar[int] = 8
+    budget: ClassVar[str] = "70 steps of 1,024 tokens, two rates on one seed, then eight seeds, per arm"
 
     def findings(self, bench: Bench) -> Findings:
         """Matches, tokens and times per seed."""
