@@ -8,6 +8,7 @@ from huggingface_hub import constants
 
 from tunewright import network
 from tunewright.data import hub as data_sets
+from tunewright.document import Keys
 from tunewright.errors import BadInput
 from tunewright.models.load import describe, load_tokenizer
 from tunewright.recipe import ModelSpec, SourceSpec
@@ -34,7 +35,7 @@ def listening():
 LOADS = {
     "tokenizer": lambda: load_tokenizer(ModelSpec(path="no-such-owner/model")),
     "configuration": lambda: describe(ModelSpec(path="no-such-owner/model")),
-    "data set": lambda: list(data_sets.named(SourceSpec(path="no-such-owner/data"), ("data",))),
+    "data set": lambda: list(data_sets.named(SourceSpec(path="no-such-owner/data"), Keys(None, {}), ("data",))),
 }
 
 
